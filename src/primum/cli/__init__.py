@@ -1,0 +1,1 @@
+"""One file a verb: parses and prints, decides nothing."""

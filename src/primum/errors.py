@@ -1,0 +1,59 @@
+"""What can go wrong, and the exit status that says so.
+
+::
+
+    PrimumError                 one sentence, a template and its parameters, so that it can be said in French
+    ├── InputError         2    what the user gave cannot be used
+    │   ├── RecordsError   2    patient records: names the file, the row, the column
+    │   ├── VocabularyError 2   the model's tokens and the records do not meet
+    │   └── ModelError     2    a model folder, its weights, or what it answers
+    └── MachineError       4    disk, memory, server: not the user's input
+"""
+
+
+class PrimumError(Exception):
+    """An error that a person can act on.
+
+    Parameters
+    ----------
+    template : str
+        An English sentence with ``{name}`` fields; it is also the key of its translation.
+    **parameters : str or int or float
+        The fields. Never a patient identifier or a value from a record: errors reach logs.
+
+    Examples
+    --------
+    >>> str(InputError("{file} is empty: give a folder with patients in it.", file="train"))
+    'train is empty: give a folder with patients in it.'
+    """
+
+    exit_status = 70
+
+    def __init__(self, template: str, **parameters: str | int | float) -> None:
+        self.template = template
+        self.parameters = parameters
+        super().__init__(template.format(**parameters))
+
+
+class InputError(PrimumError):
+    """What the user gave cannot be used; nothing was written."""
+
+    exit_status = 2
+
+
+class RecordsError(InputError):
+    """Patient records that break their format; names the file, the row and the column."""
+
+
+class VocabularyError(InputError):
+    """The model's tokens and the records do not meet."""
+
+
+class ModelError(InputError):
+    """A model folder that cannot be opened, or a model that answers nonsense."""
+
+
+class MachineError(PrimumError):
+    """Disk, memory or server: the input is not at fault."""
+
+    exit_status = 4

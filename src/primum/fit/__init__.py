@@ -1,0 +1,1 @@
+"""Training that audits and `train` share."""

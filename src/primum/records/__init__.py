@@ -1,0 +1,1 @@
+"""Patients in: histories, vocabularies, tokens, cohorts."""
