@@ -1,1 +1,55 @@
 """Scores become claims here: estimates with intervals, findings with verdicts; no model, no torch."""
+
+from primum.evidence.audit import Audit
+from primum.evidence.blind import blind_scores
+from primum.evidence.epsilon import epsilon_lower_bound
+from primum.evidence.estimate import Estimate
+from primum.evidence.finding import Finding, Message, Series
+from primum.evidence.identity import ModelRef
+from primum.evidence.multiplicity import benjamini_hochberg, holm, simes
+from primum.evidence.operating_point import (
+    OperatingPoint,
+    TooFewPatients,
+    pooled_threshold_p_value,
+    roc_points,
+    tpr_at_fpr,
+    tpr_difference,
+)
+from primum.evidence.power import (
+    auc_power,
+    patients_needed_for_auc,
+    patients_needed_for_tpr,
+    smallest_detectable_auc,
+    smallest_detectable_tpr,
+)
+from primum.evidence.ranking import auc, auc_bootstrap, auc_difference, auc_p_value, auc_stratified
+
+__all__ = [
+    "Audit",
+    "Estimate",
+    "Finding",
+    "Message",
+    "ModelRef",
+    "OperatingPoint",
+    "Series",
+    "TooFewPatients",
+    "auc",
+    "auc_bootstrap",
+    "auc_difference",
+    "auc_p_value",
+    "auc_power",
+    "auc_stratified",
+    "benjamini_hochberg",
+    "blind_scores",
+    "epsilon_lower_bound",
+    "holm",
+    "patients_needed_for_auc",
+    "patients_needed_for_tpr",
+    "pooled_threshold_p_value",
+    "roc_points",
+    "simes",
+    "smallest_detectable_auc",
+    "smallest_detectable_tpr",
+    "tpr_at_fpr",
+    "tpr_difference",
+]

@@ -32,6 +32,8 @@ class TokenBatch:
         Values of :class:`Kind`.
     event_index : int64, shape (tokens,)
         Position of the event within the patient's history; -1 for tokens that come from none.
+    vocabulary_size : int
+        Every token id lies below it.
     """
 
     subject_ids: IntArray
@@ -39,6 +41,7 @@ class TokenBatch:
     token_ids: IntArray
     kinds: NDArray[np.uint8]
     event_index: IntArray
+    vocabulary_size: int
 
     def __len__(self) -> int:
         return len(self.subject_ids)
@@ -60,12 +63,17 @@ class TokenBatch:
         """Take the patients at positions `keep`, in that order (positions may repeat)."""
         offsets, rows = take_runs(self.offsets, keep)
         return TokenBatch(
-            self.subject_ids[keep], offsets, self.token_ids[rows], self.kinds[rows], self.event_index[rows]
+            self.subject_ids[keep],
+            offsets,
+            self.token_ids[rows],
+            self.kinds[rows],
+            self.event_index[rows],
+            self.vocabulary_size,
         )
 
 
 def join_tokens(parts: list[TokenBatch]) -> TokenBatch:
-    """Join batches, in order; an empty list gives a batch of no patient."""
+    """Join batches of one vocabulary, in order; an empty list gives a batch of no patient."""
     lengths = np.concatenate([np.empty(0, np.int64), *[part.lengths for part in parts]])
     return TokenBatch(
         np.concatenate([np.empty(0, np.int64), *[part.subject_ids for part in parts]]),
@@ -73,4 +81,5 @@ def join_tokens(parts: list[TokenBatch]) -> TokenBatch:
         np.concatenate([np.empty(0, np.int64), *[part.token_ids for part in parts]]),
         np.concatenate([np.empty(0, np.uint8), *[part.kinds for part in parts]]),
         np.concatenate([np.empty(0, np.int64), *[part.event_index for part in parts]]),
+        max((part.vocabulary_size for part in parts), default=0),
     )

@@ -1,1 +1,1 @@
-"""Findings for people: HTML, JSON, French and English."""
+"""Findings for people: an HTML file in French or English, the files of an audit, a terminal table."""

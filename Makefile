@@ -1,0 +1,37 @@
+# Two commands need nothing else: `make demo` and `make test`.
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: demo test study bench look clean
+
+demo: $(VENV)/demo.installed
+	$(BIN)/primum demo
+
+test: $(VENV)/test.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+study: $(VENV)/test.installed
+	$(BIN)/python -m studies
+
+bench: $(VENV)/test.installed
+	$(BIN)/python -m studies.bench
+
+clean:
+	rm -rf $(VENV) primum-demo
+
+# Debian's python3 may come without venv; then say which package brings it, or install it when we may.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); ./.ci/debian python3-venv && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/demo.installed: constraints.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) torch -e '.[train]'
+	touch $@
+
+$(VENV)/test.installed: constraints.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) torch -e '.[dev]'
+	touch $@ $(VENV)/demo.installed

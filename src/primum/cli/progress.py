@@ -1,0 +1,42 @@
+"""Progress on stderr: a live line on a terminal, one line a stage in a log."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.text import Text
+
+from primum.report.language import Language
+
+
+class Stages:
+    """Says which stage runs, how many patients it has done and how long it took."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._console = Console(stderr=True, highlight=False)
+        self._stage = ""
+        self._done = 0
+        self._started = time.perf_counter()
+        self._live = sys.stderr.isatty()
+
+    def __call__(self, stage: str, done: int) -> None:
+        """Hear that `done` more units of `stage` are finished; 0 announces a stage."""
+        if stage != self._stage:
+            self.close()
+            self._stage, self._done, self._started = stage, 0, time.perf_counter()
+        self._done += done
+        if self._live:
+            self._console.print(Text(self._line()), end="\r")
+
+    def close(self) -> None:
+        """Finish the current stage."""
+        if self._stage:
+            self._console.print(Text(self._line()))
+        self._stage = ""
+
+    def _line(self) -> str:
+        seconds = time.perf_counter() - self._started
+        name = self._language.text(self._stage)
+        count = f" {self._done:>7}" if self._done else ""
+        return f"  {name:<44}{count:>8} {self._language.number(seconds, 1):>7} s"

@@ -1,0 +1,222 @@
+"""Findings of the membership family, from one score a patient; needs neither the model nor the records."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from primum.evidence.contrast import (
+    FALSE_POSITIVE_RATE,
+    BoolArray,
+    Contrast,
+    FloatArray,
+    Frame,
+    auc_claim,
+    descriptive,
+    tpr_claim,
+)
+from primum.evidence.curves import risk_series, roc_series
+from primum.evidence.epsilon import epsilon_lower_bound
+from primum.evidence.estimate import Estimate
+from primum.evidence.finding import Finding, Message, Scalar, Series
+from primum.evidence.operating_point import TooFewPatients, tpr_at_fpr
+from primum.evidence.ranking import auc
+from primum.evidence.verdicts import Claim, judge
+
+# Component attacks, weakest first; the ratio exists only beside a reference model.
+COMPONENTS = ("loss", "min_k", "min_k_pp", "ratio")
+_LITERATURE = {
+    "loss": ("yeom2018",),
+    "min_k": ("shi2024",),
+    "min_k_pp": ("zhang2025",),
+    "ratio": ("carlini2021", "watson2022"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PatientScores:
+    """Every audited patient, in one order; what ``confidential/scores.parquet`` holds.
+
+    Attributes
+    ----------
+    is_member : bool, shape (n,)
+    blind : float64, shape (n,)
+        Score of the attack that never sees the model.
+    strata : int64, shape (n,)
+    components : mapping of str to float64, shape (n,)
+        Attack name to score, higher = more member-like; see :data:`COMPONENTS`.
+    subgroups : mapping of str to bool, shape (n,)
+    """
+
+    is_member: BoolArray
+    blind: FloatArray
+    strata: NDArray[np.int64]
+    components: Mapping[str, FloatArray]
+    subgroups: Mapping[str, BoolArray]
+
+
+@dataclass(frozen=True, eq=False)
+class CanaryScores:
+    """Planted records and their never-planted twins; which of a pair was planted was decided by chance."""
+
+    score: FloatArray
+    planted: BoolArray
+    copies: NDArray[np.int64]
+
+
+def combined_score(components: Mapping[str, FloatArray]) -> tuple[str, FloatArray]:
+    """Return the name of the combined score and its values.
+
+    The calibrated ratio when a reference exists, else the mean of the normal scores (both groups ranked
+    together, labels unused) of the other components.
+    """
+    if "ratio" in components:
+        return "ratio", components["ratio"]
+    return "mean of normal scores", np.mean([_normal_scores(v) for v in components.values()], axis=0)
+
+
+def _normal_scores(values: FloatArray) -> FloatArray:
+    ranks: FloatArray = stats.norm.ppf((stats.rankdata(values) - 0.5) / len(values))
+    return ranks
+
+
+def membership_findings(
+    scores: PatientScores,
+    frame: Frame,
+    *,
+    canaries: CanaryScores | None,
+    settings: Mapping[str, Scalar],
+    only: Sequence[str] = (),
+) -> list[Finding]:
+    """Judge the whole family: overall, by subgroup, canaries; then what is only described.
+
+    `only` holds prefixes of test names, empty for all; the primary test is always judged.
+    """
+    name, combined = combined_score(scores.components)
+    everyone = Contrast(combined, scores.blind, scores.is_member, scores.strata)
+    claims = _claims(everyone, scores.subgroups, canaries, frame, only)
+    count = len(claims)
+    design = replace(auc(*everyone.blind_groups()), name="blind_auc")
+    judged = judge(claims, design_blind=design)
+    extra = {**settings, "score": name, "claims": count}
+    primary = replace(
+        judged[0],
+        settings={**judged[0].settings, **extra},
+        references=(*judged[0].references, *_LITERATURE["ratio" if name == "ratio" else "min_k_pp"]),
+        series=(
+            roc_series(*everyone.groups(), *everyone.blind_groups()),
+            risk_series(*everyone.groups()),
+        ),
+    )
+    others = [*_described(scores, everyone, frame), *_unanswered(canaries, frame)]
+    return [primary, *judged[1:], *(finding for finding in others if _wanted(finding.test, only))]
+
+
+def _wanted(test: str, only: Sequence[str]) -> bool:
+    return not only or test.startswith(tuple(only))
+
+
+def _claims(
+    everyone: Contrast,
+    subgroups: Mapping[str, BoolArray],
+    canaries: CanaryScores | None,
+    frame: Frame,
+    only: Sequence[str],
+) -> list[Claim]:
+    """Everything that may alarm; how many there are sets how small an effect each can show."""
+    named = {subgroup: f"membership.combined.auc@{subgroup}" for subgroup in subgroups}
+    named = {subgroup: test for subgroup, test in named.items() if _wanted(test, only)}
+    with_tpr = _wanted("membership.combined.tpr", only)
+    asked = canaries if _wanted("membership.canary", only) else None
+    count = 1 + with_tpr + len(named) + (asked is not None)
+    claims = [auc_claim("membership.combined.auc", everyone, frame, claims=count, primary=True)]
+    if with_tpr:
+        claims.append(tpr_claim("membership.combined.tpr", everyone, frame))
+    for subgroup, test in named.items():
+        part = everyone.within(subgroups[subgroup])
+        claims.append(auc_claim(test, part, frame, claims=count, subgroup=subgroup))
+    if asked is not None:
+        claims.append(_canary_claim(asked, frame, count))
+    return claims
+
+
+def _canary_claim(canaries: CanaryScores, frame: Frame, claims: int) -> Claim:
+    """Planted above never planted, all numbers of copies together; one estimate for each number beside it."""
+    nothing = np.zeros(len(canaries.score))
+    contrast = Contrast(canaries.score, nothing, canaries.planted, nothing.astype(np.int64))
+    chance = replace(frame, membership="randomised", attacker="canaries")
+    claim = auc_claim("membership.canary", contrast, chance, claims=claims)
+    if claim.too_few is not None:
+        return claim
+    rows: list[tuple[int, Estimate, int]] = []
+    for copies in np.unique(canaries.copies):
+        members, others = contrast.within(canaries.copies == copies).groups()
+        if len(members) and len(others):
+            rows.append((int(copies), replace(auc(members, others), name=f"auc_d{copies}"), len(members)))
+    curve = Series(
+        "canary",
+        {
+            "copies": tuple(float(copies) for copies, _, _ in rows),
+            "auc": tuple(estimate.value for _, estimate, _ in rows),
+            "low": tuple(estimate.low for _, estimate, _ in rows),
+            "high": tuple(estimate.high for _, estimate, _ in rows),
+            "planted": tuple(float(planted) for _, _, planted in rows),
+        },
+    )
+    draft = replace(
+        claim.draft,
+        estimates=(claim.draft.estimates[0], *(estimate for _, estimate, _ in rows)),
+        references=("carlini2019", "jagielski2020"),
+        series=(curve,),
+    )
+    return replace(claim, draft=draft, blind_auc=None, excess=None)
+
+
+def _described(scores: PatientScores, everyone: Contrast, frame: Frame) -> list[Finding]:
+    """Component attacks and the epsilon bound: shown beside the claims, outside the error budget."""
+    findings = []
+    for name in COMPONENTS:
+        if name not in scores.components:
+            findings.append(_cannot(f"membership.{name}.auc", name, frame))
+            continue
+        contrast = replace(everyone, score=scores.components[name])
+        pair = contrast.groups()
+        estimates = {"auc": auc(*pair)}
+        with suppress(TooFewPatients):
+            estimates["tpr"] = tpr_at_fpr(*pair, fpr=FALSE_POSITIVE_RATE)
+        findings += [
+            replace(
+                descriptive(f"membership.{name}.{quantity}", contrast, frame, estimate),
+                references=_LITERATURE[name],
+            )
+            for quantity, estimate in estimates.items()
+        ]
+    bound = epsilon_lower_bound(*everyone.groups())
+    epsilon = descriptive("membership.epsilon", everyone, frame, bound)
+    return [*findings, replace(epsilon, references=("jagielski2020", "nasr2021"))]
+
+
+def _cannot(test: str, name: str, frame: Frame) -> Finding:
+    reason = (
+        Message("needs_reference")
+        if name == "ratio"
+        else Message("model_cannot", {"protocol": "DistributionScorer"})
+    )
+    return replace(frame.finding(test, {}), verdict="not_applicable", reasons=(reason,))
+
+
+def _unanswered(canaries: CanaryScores | None, frame: Frame) -> list[Finding]:
+    named = replace(
+        frame.finding("membership.named", {}),
+        verdict="not_applicable",
+        reasons=(Message("needs_recipe", {"references": 16}),),
+    )
+    if canaries is not None:
+        return [named]
+    absent = replace(
+        frame.finding("membership.canary", {}), verdict="not_applicable", reasons=(Message("no_canaries"),)
+    )
+    return [absent, named]

@@ -1,0 +1,135 @@
+"""The plain training loop: AdamW on shuffled patients, the best checkpoint on validation patients kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from primum.models.causal import CausalModel, logits_of, padded, windows
+from primum.records.ragged import IntArray
+from primum.records.tokens import TokenBatch
+
+IGNORED = -100
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How to train.
+
+    Attributes
+    ----------
+    epochs, batch : int
+        Passes over the patients; windows an optimiser step.
+    learning_rate, weight_decay, warmup : float
+        AdamW; `warmup` is the share of all steps over which the rate rises, after which it falls to zero as a
+        cosine.
+    patience : int or None
+        With validation patients: stop after as many epochs without a better loss. None trains to the end and
+        keeps the last checkpoint.
+    """
+
+    epochs: int
+    batch: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup: float = 0.05
+    patience: int | None = None
+
+
+def fit_model(
+    model: CausalModel,
+    train: TokenBatch,
+    *,
+    settings: LoopSettings,
+    validation: TokenBatch | None = None,
+    max_steps: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> int:
+    """Train `model` in place and return the number of optimiser steps taken."""
+    patient, start, length = windows(train.lengths, model.context)
+    steps = settings.epochs * -(-len(patient) // settings.batch)
+    steps = steps if max_steps is None else min(steps, max_steps)
+    optimiser = torch.optim.AdamW(
+        model.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, settings.warmup))
+    best = BestCheckpoint(model, validation, patience=settings.patience)
+    taken = 0
+    for order in _epochs(len(patient), steps, settings.batch, np.random.default_rng(seed)):
+        model.module.train()
+        for rows in order:
+            ids = padded(train, patient[rows], start[rows], length[rows])
+            optimiser.zero_grad(set_to_none=True)
+            loss_of(model.module, *inputs_and_targets(ids, length[rows])).mean().backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.module.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            taken += 1
+            if progress:
+                progress(taken, steps)
+        if best.should_stop():
+            break
+    best.restore()
+    return taken
+
+
+def _rate(step: int, steps: int, warmup: float) -> float:
+    rising = max(1.0, warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + float(np.cos(np.pi * (step - rising) / max(1.0, steps - rising))))
+
+
+def _epochs(count: int, steps: int, batch: int, rng: np.random.Generator) -> list[list[IntArray]]:
+    """Plan every step: shuffled windows, epoch after epoch, cut off after `steps`."""
+    plan: list[list[IntArray]] = []
+    while steps > 0 and count:
+        order = rng.permutation(count)
+        cuts = [order[first : first + batch] for first in range(0, count, batch)][:steps]
+        steps -= len(cuts)
+        plan.append(cuts)
+    return plan
+
+
+def inputs_and_targets(ids: IntArray, length: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids, shape (batch, longest), and next tokens with padding marked :data:`IGNORED`."""
+    targets = np.where(np.arange(1, ids.shape[1]) < length[:, None], ids[:, 1:], IGNORED)
+    return torch.from_numpy(ids), torch.from_numpy(targets)
+
+
+def loss_of(module: torch.nn.Module, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-probability of the next token, in nats, one value a window, shape (batch,)."""
+    logits = logits_of(module, ids)[:, :-1]
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+    )
+    return losses.sum(1) / (targets != IGNORED).sum(1).clamp(min=1)
+
+
+class BestCheckpoint:
+    """Remembers the weights with the lowest validation loss; without validation or patience does nothing."""
+
+    def __init__(self, model: CausalModel, validation: TokenBatch | None, *, patience: int | None) -> None:
+        self.model, self.validation, self.patience = model, validation, patience
+        self.loss, self.stale = float("inf"), 0
+        self.weights: dict[str, torch.Tensor] | None = None
+
+    def should_stop(self) -> bool:
+        """Score the validation patients; True after `patience` scores without a better one."""
+        if self.validation is None or self.patience is None:
+            return False
+        loss = -float(np.concatenate(self.model.log_probs(self.validation)).mean())
+        if loss < self.loss:
+            self.loss, self.stale = loss, 0
+            self.weights = {k: v.detach().clone() for k, v in self.model.module.state_dict().items()}
+        else:
+            self.stale += 1
+        return self.stale >= self.patience
+
+    def restore(self) -> None:
+        """Go back to the best checkpoint."""
+        if self.weights is not None:
+            self.model.module.load_state_dict(self.weights)

@@ -1,0 +1,43 @@
+"""What a training recipe must be, so that reference and shadow models can be made; free of torch."""
+
+import importlib
+from typing import Protocol, runtime_checkable
+
+from primum.errors import InputError
+from primum.models.protocols import Scorer
+from primum.records.tokens import TokenBatch
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A way to train one kind of model, the same each time but for its patients and its seed."""
+
+    def fit(
+        self, train: TokenBatch, *, validation: TokenBatch | None, max_steps: int | None, seed: int
+    ) -> Scorer:
+        """Train on `train`; choose the checkpoint on `validation` when there is one.
+
+        `max_steps` bounds the optimiser steps, so that models of more and of fewer patients can be matched.
+        """
+        ...
+
+
+def load_recipe(place: str) -> Trainable:
+    """Import ``module:name`` and call it, without arguments.
+
+    Raises
+    ------
+    InputError
+        The module or the name does not exist, or what it returns cannot be trained.
+    """
+    module_name, _, name = place.partition(":")
+    try:
+        recipe = getattr(importlib.import_module(module_name), name)()
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            "The recipe {place} cannot be imported: give module:name of a function without arguments.",
+            place=place,
+        ) from error
+    if not isinstance(recipe, Trainable):
+        raise InputError("The recipe {place} returns no object with a fit method.", place=place)
+    return recipe

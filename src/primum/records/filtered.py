@@ -1,0 +1,41 @@
+"""Records seen through a list of patients to keep or to leave out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from primum.records.histories import Histories, Records
+from primum.records.ragged import IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Filtered:
+    """Some patients of other records, still a shard at a time.
+
+    Attributes
+    ----------
+    records : Records
+    subject_ids : int64, shape (k,)
+    keep : bool
+        True keeps these patients, False leaves them out.
+    """
+
+    records: Records
+    subject_ids: IntArray
+    keep: bool = False
+
+    def shards(self) -> Iterator[Histories]:
+        """Yield what remains of each shard, empty shards left out."""
+        for shard in self.records.shards():
+            chosen = np.flatnonzero(np.isin(shard.subject_ids, self.subject_ids) == self.keep)
+            if len(chosen) == len(shard):
+                yield shard
+            elif len(chosen):
+                yield shard.select(chosen)
+
+
+def subject_ids_of(records: Records) -> IntArray:
+    """Read every identifier, in reading order."""
+    ids = [shard.subject_ids for shard in records.shards()]
+    return np.concatenate([np.empty(0, np.int64), *ids])

@@ -1,0 +1,49 @@
+"""The works behind the methods: key to citation."""
+
+CITATIONS: dict[str, str] = {
+    "balle2018": "Balle B, Wang Y-X. Improving the Gaussian mechanism for differential privacy: analytical "
+    "calibration and optimal denoising. ICML 2018.",
+    "benjamini1995": "Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and "
+    "powerful approach to multiple testing. J R Stat Soc B 1995;57(1):289-300.",
+    "broder1997": "Broder A Z. On the resemblance and containment of documents. Compression and Complexity "
+    "of Sequences 1997, 21-29.",
+    "carlini2019": "Carlini N, Liu C, Erlingsson Ú, Kos J, Song D. The secret sharer: evaluating and testing "
+    "unintended memorization in neural networks. USENIX Security 2019.",
+    "carlini2021": "Carlini N, Tramèr F, Wallace E, et al. Extracting training data from large language "
+    "models. USENIX Security 2021.",
+    "carlini2022": "Carlini N, Chien S, Nasr M, Song S, Terzis A, Tramèr F. Membership inference attacks "
+    "from first principles. IEEE Symposium on Security and Privacy 2022.",
+    "clopper1934": "Clopper C J, Pearson E S. The use of confidence or fiducial limits illustrated in the "
+    "case of the binomial. Biometrika 1934;26(4):404-413.",
+    "das2025": "Das D, Zhang J, Tramèr F. Blind baselines beat membership inference attacks for foundation "
+    "models. IEEE Security and Privacy Workshops 2025.",
+    "delong1988": "DeLong E R, DeLong D M, Clarke-Pearson D L. Comparing the areas under two or more "
+    "correlated receiver operating characteristic curves: a nonparametric approach. Biometrics "
+    "1988;44(3):837-845.",
+    "holm1979": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat "
+    "1979;6(2):65-70.",
+    "jagielski2020": "Jagielski M, Ullman J, Oprea A. Auditing differentially private machine learning: how "
+    "private is private SGD? NeurIPS 2020.",
+    "maini2024": "Maini P, Jia H, Papernot N, Dziedzic A. LLM dataset inference: did you train on my "
+    "dataset? NeurIPS 2024.",
+    "mannwhitney1947": "Mann H B, Whitney D R. On a test of whether one of two random variables is "
+    "stochastically larger than the other. Ann Math Stat 1947;18(1):50-60.",
+    "nasr2021": "Nasr M, Song S, Thakurta A, Papernot N, Carlini N. Adversary instantiation: lower bounds "
+    "for differentially private machine learning. IEEE Symposium on Security and Privacy 2021.",
+    "shi2024": "Shi W, Ajith A, Xia M, et al. Detecting pretraining data from large language models. ICLR "
+    "2024.",
+    "simes1986": "Simes R J. An improved Bonferroni procedure for multiple tests of significance. Biometrika "
+    "1986;73(3):751-754.",
+    "sunxu2014": "Sun X, Xu W. Fast implementation of DeLong's algorithm for comparing the areas under "
+    "correlated receiver operating characteristic curves. IEEE Signal Process Lett 2014;21(11):1389-1393.",
+    "tonekaboni2025": "Tonekaboni S, Stempfle L, Fallahpour A, Gerych W, Ghassemi M. An investigation of "
+    "memorization risk in healthcare foundation models. NeurIPS 2025.",
+    "watson2022": "Watson L, Guo C, Cormode G, Sablayrolles A. On the importance of difficulty calibration "
+    "in membership inference attacks. ICLR 2022.",
+    "ye2022": "Ye J, Maddi A, Murakonda S K, Bindschaedler V, Shokri R. Enhanced membership inference "
+    "attacks against machine learning models. ACM CCS 2022.",
+    "yeom2018": "Yeom S, Giacomelli I, Fredrikson M, Jha S. Privacy risk in machine learning: analyzing the "
+    "connection to overfitting. IEEE Computer Security Foundations Symposium 2018.",
+    "zhang2025": "Zhang J, Sun J, Yeats E, et al. Min-K%++: improved baseline for detecting pre-training "
+    "data from large language models. ICLR 2025.",
+}

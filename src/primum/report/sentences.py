@@ -1,0 +1,332 @@
+"""From codes to words: verdicts, tests, groups, quantities, reasons, attackers, methods.
+
+Every table falls back to the cleaned code itself, so that a file written by a newer version still renders.
+"""
+
+import re
+from dataclasses import dataclass
+
+from primum.evidence.estimate import Estimate
+from primum.evidence.finding import Finding, Message
+from primum.report.language import NOTHING, Language, clean_text, message
+
+
+@dataclass(frozen=True)
+class VerdictWord:
+    """A verdict for a person: colour (a CSS class), icon and word, so that none of them carries it alone."""
+
+    tone: str
+    icon: str
+    word: str
+    meaning: str
+
+
+_HARM = message("A material effect was measured and chance does not explain it.")
+VERDICTS = {
+    "leak": VerdictWord("harm", "▲", message("Leak"), _HARM),
+    "fragile": VerdictWord("harm", "▲", message("Fragile"), _HARM),
+    "unfair": VerdictWord("harm", "▲", message("Unfair"), _HARM),
+    "tainted": VerdictWord("harm", "▲", message("Tainted data"), _HARM),
+    "none_found": VerdictWord(
+        "clear",
+        "○",
+        message("None found"),
+        message("If there is an effect, it is below the size that matters."),
+    ),
+    "inconclusive": VerdictWord(
+        "unknown",
+        "?",
+        message("Cannot tell"),
+        message("Too few patients, or too wide an interval: neither found nor ruled out."),
+    ),
+    "confounded": VerdictWord(
+        "confounded",
+        "≠",
+        message("Proves nothing"),
+        message("The two groups of patients differ without the model: what was measured may be that."),
+    ),
+    "not_applicable": VerdictWord(
+        "quiet",
+        NOTHING,
+        message("Not tested"),
+        message("This test needs something that was not there; the reason is given."),
+    ),
+    "descriptive": VerdictWord(
+        "quiet",
+        "·",
+        message("For information"),
+        message("Shown beside the claims; claims nothing itself."),
+    ),
+}
+
+TESTS = {
+    "data.overlap": (
+        message("Same patients on both sides"),
+        message("Looks for held-out patients who are near-copies of training patients."),
+    ),
+    "membership.combined": (
+        message("Recognising training patients"),
+        message("Compares the model's score of each patient it learned from with patients it never saw."),
+    ),
+    "membership.loss": (
+        message("Plain likelihood attack"),
+        message("Higher likelihood than for other patients is taken as a sign of training."),
+    ),
+    "membership.min_k": (
+        message("Min-K% attack"),
+        message("Looks only at the least likely events of each patient."),
+    ),
+    "membership.min_k_pp": (
+        message("Min-K%++ attack"),
+        message("The same, each event measured against what else the model expected there."),
+    ),
+    "membership.ratio": (
+        message("Attack with a reference model"),
+        message("Compares with a model that never saw these patients, so that easy records do not count."),
+    ),
+    "membership.canary": (
+        message("Planted records"),
+        message(
+            "Invented records were hidden in the training data; are they recognised against their twins?"
+        ),
+    ),
+    "membership.epsilon": (
+        message("Measured privacy loss"),
+        message("A lower bound on epsilon, the worst-case privacy loss, from the attack itself."),
+    ),
+    "membership.named": (
+        message("Naming individual patients"),
+        message("Asks whether single patients can be named with few errors."),
+    ),
+}
+_MEASURES = {"auc": message("over all patients"), "tpr": message("with few false accusations")}
+
+GROUPS = {
+    "sex=F": message("Women"),
+    "sex=M": message("Men"),
+    "rare": message("People with a very rare code"),
+    "oldest": message("The oldest patients"),
+    "family=hiv": message("HIV codes"),
+    "family=hepatitis_viral": message("Viral hepatitis codes"),
+    "family=sexual_health": message("Sexual health codes"),
+    "family=mental_health": message("Mental health codes"),
+    "family=substance_use": message("Substance use codes"),
+    "family=pregnancy_loss_or_termination": message("Codes of pregnancy loss or termination"),
+    "family=cancer": message("Cancer codes"),
+    "family=violence": message("Codes of violence suffered"),
+}
+_GROUP_PATTERNS = {
+    "age": message("Aged {value}"),
+    "site": message("Site {value}"),
+    "family": message("Sensitive codes: {value}"),
+    "sex": message("Sex: {value}"),
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How an estimate is named and written, and which way is worse."""
+
+    label: str
+    percent: bool
+    worse: str
+
+
+_AUC_WORSE = message("Higher is worse; 0.50 is pure chance, 1.00 is certain.")
+_RATE_WORSE = message("Higher is worse; pure chance equals the false alarms.")
+_BLIND_WORSE = message("Above 0.50 the groups differ without the model.")
+_GAIN_WORSE = message("Higher is worse; 0 means the model adds nothing.")
+QUANTITIES = {
+    "auc": Quantity(message("Recognition (AUC)"), False, _AUC_WORSE),
+    "auc_stratified": Quantity(message("AUC among similar patients"), False, _AUC_WORSE),
+    "auc_bootstrap": Quantity(message("AUC, checked by resampling"), False, _AUC_WORSE),
+    "blind_auc": Quantity(message("AUC without the model"), False, _BLIND_WORSE),
+    "auc_minus_blind": Quantity(message("AUC the model adds"), False, _GAIN_WORSE),
+    "tpr": Quantity(message("Training patients recognised"), True, _RATE_WORSE),
+    "realised_fpr": Quantity(
+        message("Outsiders wrongly recognised"),
+        True,
+        message("How strict the attack was; higher makes recognition easier."),
+    ),
+    "blind_tpr": Quantity(
+        message("Recognised without the model"), True, message("Higher: the groups differ without the model.")
+    ),
+    "tpr_minus_blind": Quantity(message("Recognition the model adds"), True, _GAIN_WORSE),
+    "epsilon": Quantity(
+        message("Privacy loss (epsilon)"), False, message("Higher is worse; 0 means no loss was shown.")
+    ),
+    "near_duplicate_share": Quantity(
+        message("Held-out patients with a near-copy"), True, message("Higher is worse; 0 is ideal.")
+    ),
+}
+
+REASONS = {
+    "too_few_patients": message("Too few patients: {have} where {needed} are needed."),
+    "needs_patients": message(
+        "To rule the effect out, at least {needed_members} training and {needed_held_out} held-out patients "
+        "would be needed."
+    ),
+    "detectable_but_immaterial": message("An effect is there, but smaller than the size that matters."),
+    "blind_explains": message(
+        "Without the model, the two groups can already be told apart (AUC {blind_auc:.2f})."
+    ),
+    "not_beyond_blind": message("The attack does no better than what is known without the model."),
+    "harm_found": message("Significant after correction for all tests, and of a size that matters."),
+    "below_material": message("Even the upper bound is below the size that matters."),
+    "needs_recipe": message("Needs {references} reference models: give a recipe that trains them."),
+    "needs_reference": message("Needs a reference model: give one, or a recipe that trains one."),
+    "model_cannot": message("The model does not offer what this test needs ({protocol})."),
+    "no_canaries": message("No record was planted before training."),
+    "duplicates_dropped": message("{pairs} near-copies were left out of the held-out side."),
+    "no_overlap": message("No near-copy between the two sides."),
+    "overlap_found": message("{share:.1%} of held-out patients are near-copies of training patients."),
+    "reported_only": message("Reported for information; carries no claim."),
+}
+
+ATTACKERS = {
+    "none": message("No attacker is assumed."),
+    "scores": message("The attacker holds a patient's record and sees how likely the model finds it."),
+    "reference": message(
+        "The attacker holds a patient's record, sees how likely the model finds it, and has a reference "
+        "model."
+    ),
+    "canaries": message("The attacker holds a planted record and sees how likely the model finds it."),
+}
+
+ROLES = {
+    "members": message("training patients"),
+    "held_out": message("patients never seen"),
+    "reference": message("patients of the reference model"),
+}
+
+METHODS = {
+    "delong-logit": message("DeLong, logit scale"),
+    "delong-joined": message("DeLong, paired difference"),
+    "exact-pairs": message("exact bound"),
+    "bootstrap-percentile": message("bootstrap by patient"),
+    "paired-bootstrap-percentile": message("paired bootstrap by patient"),
+    "clopper-pearson": message("Clopper-Pearson (exact binomial)"),
+    "clopper-pearson-joined": message("Clopper-Pearson, difference"),
+}
+_LONG_METHODS = {
+    r"(?P<method>[a-z-]+), (?P<strata>\d+) strata, (?P<part>\d+) of (?P<whole>\d+) patients": message(
+        "{method}; {part} of {whole} patients in {strata} groups of similar patients"
+    ),
+    r"(?P<method>[a-z-]+) on held-back patients, one-sided, delta (?P<delta>\S+)": message(
+        "{method}, one-sided, on patients kept aside; delta {delta}"
+    ),
+}
+
+
+def verdict_word(finding: Finding) -> VerdictWord:
+    """Find the word of a verdict."""
+    unknown = VerdictWord("quiet", "·", clean_text(finding.verdict), "")
+    return VERDICTS.get(finding.verdict, unknown)
+
+
+def title_of(test: str, *, language: Language) -> str:
+    """Name a test in words: ``membership.combined.auc@sex=F`` is about recognising women."""
+    name, _, group = test.partition("@")
+    family, _, measure = name.rpartition(".")
+    known = TESTS.get(name) or TESTS.get(family)
+    if known is None:
+        return clean_text(test)
+    title = language.text(known[0])
+    if name not in TESTS and measure in _MEASURES:
+        title = language.text("{title}, {measure}", title=title, measure=language.text(_MEASURES[measure]))
+    if group:
+        title = language.text("{title}: {group}", title=title, group=group_name(group, language=language))
+    return title
+
+
+def explanation_of(test: str, *, language: Language) -> str:
+    """Say in one line what a test does; empty for a test this version does not know."""
+    name = test.partition("@")[0]
+    known = TESTS.get(name) or TESTS.get(name.rpartition(".")[0])
+    return language.text(known[1]) if known else ""
+
+
+def group_name(group: str, *, language: Language) -> str:
+    """Name a group of patients: ``"age=60-79"`` is "Aged 60–79"."""
+    if group in GROUPS:
+        return language.text(GROUPS[group])
+    kind, _, value = group.partition("=")
+    if value and kind in _GROUP_PATTERNS:
+        shown = value.replace("-", "–") if kind == "age" else value
+        return language.text(_GROUP_PATTERNS[kind], value=shown)
+    return clean_text(group)
+
+
+def quantity(name: str, *, language: Language) -> Quantity:
+    """Describe an estimate, its label and direction already in the reader's language."""
+    copies = name.removeprefix("auc_d")
+    if name != copies and copies.isdigit():
+        label = language.text("AUC, planted {copies} times", copies=int(copies))
+        return Quantity(label, False, language.text(_AUC_WORSE))
+    known = QUANTITIES.get(name)
+    if known is None:
+        return Quantity(clean_text(name), False, "")
+    return Quantity(language.text(known.label), known.percent, language.text(known.worse))
+
+
+def estimate_value(estimate: Estimate, *, language: Language) -> str:
+    """Write the point value."""
+    if quantity(estimate.name, language=language).percent:
+        return language.percent(estimate.value, 1)
+    return language.number(estimate.value)
+
+
+def estimate_interval(estimate: Estimate, *, language: Language) -> str:
+    """Write the interval."""
+    percent = quantity(estimate.name, language=language).percent
+    return language.interval(estimate.low, estimate.high, digits=1 if percent else 2, percent=percent)
+
+
+def count(number: float | None, *, language: Language) -> str:
+    """Write a count of patients; under 5 it is not told."""
+    if number is None or number < 5:
+        return "<\u00a05"
+    return language.text("{number}", number=round(number))
+
+
+def patients(estimate: Estimate, *, language: Language) -> str:
+    """Write the patients behind an estimate, training first."""
+    return " / ".join(count(number, language=language) for number in estimate.n) or NOTHING
+
+
+def reason(item: Message, *, language: Language) -> str:
+    """Say why a verdict is what it is; an unknown code is shown with its parameters."""
+    if item.code in REASONS:
+        return language.text(REASONS[item.code], **item.parameters)
+    listed = ", ".join(f"{key} = {value}" for key, value in sorted(item.parameters.items()))
+    return clean_text(f"{item.code} ({listed})" if listed else item.code)
+
+
+def named(table: dict[str, str], code: str, *, language: Language) -> str:
+    """Look a code up in a table of sentences; an unknown code is shown as it is."""
+    return language.text(table[code]) if code in table else clean_text(code)
+
+
+def method_name(method: str, *, language: Language) -> str:
+    """Say how an interval was made; the codes that carry figures are patterns."""
+    for pattern, sentence in _LONG_METHODS.items():
+        if found := re.fullmatch(pattern, method):
+            short = named(METHODS, found["method"], language=language)
+            return language.text(sentence, **{**found.groupdict(), "method": short})
+    return named(METHODS, method, language=language)
+
+
+def material(finding: Finding, *, language: Language) -> str:
+    """Write the smallest effect that matters, in the unit of the estimate that is judged."""
+    measure = finding.test.partition("@")[0].rpartition(".")[2]
+    judged = finding.estimates[0].name if finding.estimates else measure
+    if quantity(judged, language=language).percent:
+        return language.percent(finding.material)
+    return language.number(finding.material)
+
+
+def p_value(value: float | None, *, language: Language) -> str:
+    """Write a p-value; nothing is printed as exactly zero."""
+    if value is not None and value < 0.001:
+        return "<\u00a0" + language.number(0.001, 3)
+    return language.number(value, 3)

@@ -1,0 +1,69 @@
+"""From what a person typed to a plan: which split is which, and how to say it again."""
+
+import shlex
+from collections.abc import Sequence
+
+from primum.errors import RecordsError
+from primum.fit.protocol import Trainable
+from primum.models.opened import OpenedModel
+from primum.records.meds import MedsFolder
+from primum.workflows.audit import AuditPlan, Membership
+
+TRAIN, TUNING, HELD_OUT = "train", "tuning", "held_out"
+
+
+def audit_plan(
+    model: OpenedModel,
+    *,
+    records: MedsFolder,
+    held_out: MedsFolder | None = None,
+    references: Sequence[OpenedModel] = (),
+    recipe: Trainable | None = None,
+    recipe_count: int = 1,
+    only: Sequence[str] = (),
+    membership: Membership = "observed",
+    drop_overlap: bool = False,
+    seed: int = 0,
+    command: str = "",
+) -> AuditPlan:
+    """Take members from the train split, references' patients from tuning, the others from held_out.
+
+    Of a separate `held_out` folder the held_out split is taken, or its only split.
+
+    Raises
+    ------
+    RecordsError
+        A split is missing.
+    """
+    others = held_out or records
+    splits = list(others.splits())
+    if HELD_OUT not in splits and (held_out is None or len(splits) != 1):
+        raise RecordsError(
+            "{folder} has no held_out split: give patients who did not train the model with --held-out.",
+            folder=str(others.path),
+        )
+    side = HELD_OUT if HELD_OUT in splits else splits[0]
+    names = {"records": records.digest()}
+    if held_out is not None:
+        names["held_out"] = held_out.digest()
+    return AuditPlan(
+        model=model,
+        members=records.split(TRAIN),
+        held_out=others.split(side),
+        tuning=records.split(TUNING) if TUNING in records.splits() else None,
+        canaries=records.canaries(),
+        references=references,
+        recipe=recipe,
+        recipe_count=recipe_count,
+        only=only,
+        membership=membership,
+        drop_overlap=drop_overlap,
+        seed=seed,
+        names=names,
+        command=command,
+    )
+
+
+def written_command(arguments: Sequence[str]) -> str:
+    """Quote a command line so that a shell reads it back the same."""
+    return shlex.join(["primum", *arguments])

@@ -1,0 +1,120 @@
+"""Where an audit is kept: written beside its place, then renamed, so that it is whole or not there."""
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from primum.errors import InputError, MachineError
+from primum.evidence.membership import PatientScores, combined_score
+from primum.report.files import write_audit
+from primum.report.language import Language
+from primum.workflows.audit import AuditResult
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to write in, which becomes `target` only if the block ends well.
+
+    Raises
+    ------
+    InputError
+        `target` exists and is not empty.
+    MachineError
+        The disk refuses; nothing is left behind.
+    """
+    refuse_full(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise _disk(target, error) from error
+    try:
+        yield beside
+        beside.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        beside.rename(target)
+    except OSError as error:
+        raise _disk(target, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def refuse_full(target: Path) -> None:
+    """Refuse a place that already holds something, before any work is done."""
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError("{path} is not empty: give a new or empty folder with --out.", path=str(target))
+
+
+def replace_file(target: Path, text: str) -> None:
+    """Write a file beside its place, then rename it there.
+
+    Raises
+    ------
+    MachineError
+        The disk refuses; what was there before is still there.
+    """
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(target)
+    except OSError as error:
+        raise _disk(target, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _disk(target: Path, error: OSError) -> MachineError:
+    return MachineError(
+        "{path} cannot be written ({reason}): nothing was kept; free some space or choose another folder.",
+        path=str(target),
+        reason=error.strerror or type(error).__name__,
+    )
+
+
+def write_result(folder: Path, result: AuditResult, *, language: Language) -> None:
+    """Write the shareable files and, readable by their owner only, the confidential ones."""
+    write_audit(folder, result.audit, run=run_facts(result.seconds), language=language)
+    confidential = folder / "confidential"
+    confidential.mkdir(mode=0o700)
+    target = confidential / "scores.parquet"
+    scores_table(result.scores).write_parquet(target)
+    target.chmod(0o600)
+
+
+def run_facts(seconds: Mapping[str, float]) -> dict[str, object]:
+    """When and on what it ran; never part of the findings, which are the same on every run."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stages": {stage: round(value, 3) for stage, value in seconds.items()},
+        "machine": {
+            "system": platform.system(),
+            "architecture": platform.machine(),
+            "processors": os.cpu_count() or 1,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def scores_table(scores: PatientScores) -> pl.DataFrame:
+    """One row a patient, numbered in an order that is not that of the records."""
+    order = np.random.default_rng(len(scores.is_member)).permutation(len(scores.is_member))
+    _, combined = combined_score(scores.components)
+    columns = {
+        "patient": np.arange(len(order)),
+        "member": scores.is_member[order],
+        "combined": combined[order],
+        "blind": scores.blind[order],
+        "stratum": scores.strata[order],
+        **{name: values[order] for name, values in scores.components.items()},
+        **{f"in:{name}": mask[order] for name, mask in scores.subgroups.items()},
+    }
+    return pl.DataFrame(columns)

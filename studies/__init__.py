@@ -1,0 +1,1 @@
+"""Statistical studies: claims held against simulations where the truth is known."""

@@ -1,0 +1,96 @@
+"""What the EHR studies share: one population, models trained on known patients, fresh patients without end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+import joblib
+import numpy as np
+
+from primum.evidence.audit import Audit
+from primum.evidence.finding import Finding
+from primum.evidence.identity import ModelRef
+from primum.fit.causal_recipe import SmallCausalRecipe
+from primum.fit.loop import LoopSettings
+from primum.models.causal import CausalModel
+from primum.models.opened import OpenedModel
+from primum.records.histories import Histories, InMemory
+from primum.records.profile import learn_profile, vocabulary_of
+from primum.records.synthetic import SyntheticSettings, catalogue_codes, synthetic_patients
+from primum.records.tokenizer import Tokenizer
+from primum.workflows.audit import AuditPlan, run_audit
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+SETTINGS = SyntheticSettings(canary_pairs=0)
+REFERENCE = SmallCausalRecipe(LoopSettings(epochs=10, patience=1))
+
+
+def people(count: int, *, seed: Sequence[int]) -> Histories:
+    """Draw fresh patients of the one population; other seeds give other people."""
+    first = 1 + int(np.random.default_rng(list(seed)).integers(1 << 40)) * 100_000
+    return synthetic_patients(count, settings=SETTINGS, seed=list(seed), first_subject_id=first)
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """Make the tokens once, on patients whom no study uses again."""
+    profile = learn_profile(InMemory((people(1000, seed=[99]),)))
+    return Tokenizer(vocabulary_of(catalogue_codes(SETTINGS), profile), profile)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model, those who trained it, and its reference."""
+
+    model: CausalModel
+    reference: CausalModel
+    members: Histories
+
+
+def trained(members: Histories, *, epochs: int, seed: int, max_steps: int | None = None) -> Trained:
+    """Train a model on `members` and a reference on as many others."""
+    tokens = tokenizer().encode(members)
+    model = SmallCausalRecipe(LoopSettings(epochs=epochs)).fit(tokens, max_steps=max_steps, seed=seed)
+    return Trained(model, reference(max(300, len(members)), seed=seed), members)
+
+
+def reference(count: int, *, seed: int) -> CausalModel:
+    """Train a reference on patients who are in no other group, stopped on yet others."""
+    encode = tokenizer().encode
+    return REFERENCE.fit(
+        encode(people(count, seed=[7, seed])), validation=encode(people(100, seed=[8, seed])), seed=seed + 500
+    )
+
+
+def opened(model: CausalModel, name: str = "study") -> OpenedModel:
+    """Dress a model in memory as if it had come through a door."""
+    return OpenedModel(
+        ModelRef(name, "0" * 64, "declared", {}), model, tokenizer(), model.context, model.parameters
+    )
+
+
+def audited(made: Trained, members: Histories, held_out: Histories, *, seed: int) -> Audit:
+    """Audit one draw of patients, with the whole command's statistics."""
+    plan = AuditPlan(
+        model=opened(made.model),
+        members=InMemory((members,)),
+        held_out=InMemory((held_out,)),
+        references=(opened(made.reference, "reference"),),
+        seed=seed,
+    )
+    return run_audit(plan).audit
+
+
+def finding(audit: Audit, test: str) -> Finding:
+    """Pick one finding."""
+    return next(one for one in audit.findings if one.test == test)
+
+
+def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
+    """Run jobs on two processes of one thread each, keeping what is finished if interrupted."""
+    store = joblib.Memory("studies/cache", verbose=0)
+    kept = store.cache(work)
+    results: list[Result] = joblib.Parallel(n_jobs=2, verbose=5)(joblib.delayed(kept)(job) for job in jobs)
+    return results

@@ -1,0 +1,117 @@
+"""Every door that scores tokens goes through this suite."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from primum.fit.causal_recipe import SmallCausalRecipe
+from primum.fit.loop import LoopSettings
+from primum.models import causal
+from primum.models.causal import CausalModel, logits_of
+from primum.models.doors import open_model
+from primum.models.hf_folder import save_folder
+from primum.models.protocols import DistributionScorer, Scorer
+from primum.records.histories import FloatArray
+from primum.records.profile import TokenProfile
+from primum.records.ragged import IntArray, offsets_of
+from primum.records.tokenizer import Tokenizer
+from primum.records.tokens import Kind, TokenBatch
+from primum.records.vocabulary import Vocabulary
+
+CONTEXT, TOKENS = 16, 37
+LENGTHS = np.array([0, 1, 2, 5, 15, 16, 17, 31, 46, 100, 3, 16])
+
+
+def batch(lengths: IntArray, *, seed: int = 0) -> TokenBatch:
+    offsets = offsets_of(lengths)
+    ids = np.random.default_rng(seed).integers(0, TOKENS, offsets[-1])
+    kinds = np.full(len(ids), Kind.CLINICAL, np.uint8)
+    return TokenBatch(np.arange(len(lengths)), offsets, ids, kinds, np.arange(len(ids)), TOKENS)
+
+
+@pytest.fixture(params=["llama", "gpt2"], scope="module")
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalModel:
+    recipe = SmallCausalRecipe(
+        LoopSettings(epochs=1), architecture=request.param, width=16, layers=2, heads=2, context=CONTEXT
+    )
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    tokenizer = Tokenizer(Vocabulary(tuple(f"c{i}" for i in range(TOKENS))), TokenProfile())
+    save_folder(folder, recipe.build(TOKENS, seed=3), tokenizer)
+    scorer = open_model(folder).scorer
+    assert isinstance(scorer, CausalModel)
+    return scorer
+
+
+def one_forward_per_prefix(model: CausalModel, tokens: IntArray) -> FloatArray:
+    """The slow way: one forward pass for each token, in the same windows."""
+    result = []
+    for place in range(1, len(tokens)):
+        start = (place - 1) // (CONTEXT - 1) * (CONTEXT - 1)
+        with torch.no_grad():
+            logits = logits_of(model.module, torch.from_numpy(tokens[None, start:place]))[0, -1].double()
+        result.append(float(torch.log_softmax(logits, -1)[tokens[place]]))
+    return np.array(result)
+
+
+def test_protocols(model: CausalModel) -> None:
+    assert isinstance(model, Scorer)
+    assert isinstance(model, DistributionScorer)
+
+
+def test_scores_equal_the_loop_over_prefixes(model: CausalModel) -> None:
+    tokens = batch(LENGTHS)
+    for index, scores in enumerate(model.log_probs(tokens)):
+        assert scores.dtype == np.float64
+        assert scores.shape == (max(0, LENGTHS[index] - 1),)
+        np.testing.assert_allclose(
+            scores, one_forward_per_prefix(model, tokens.tokens_of(index)), atol=1e-5, rtol=0
+        )
+
+
+@pytest.mark.parametrize("budget", [1, 40 * TOKENS, 1 << 24])
+def test_padding_and_batch_size_change_nothing(
+    model: CausalModel, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = batch(LENGTHS)
+    alone = [model.log_probs(tokens.select(np.array([index])))[0] for index in range(len(tokens))]
+    monkeypatch.setattr(causal, "_LOGITS_A_BATCH", budget)
+    for together, single in zip(model.log_probs(tokens), alone, strict=True):
+        np.testing.assert_allclose(together, single, atol=1e-5, rtol=0)
+
+
+def test_empty_batch_and_histories_too_short_to_score(model: CausalModel) -> None:
+    assert model.log_probs(batch(np.array([], np.int64))) == []
+    assert [len(row) for row in model.log_probs(batch(np.array([0, 1, 0])))] == [0, 0, 0]
+    assert [len(row.means) for row in model.token_scores(batch(np.array([0, 1])))] == [0, 0]
+
+
+def test_moments_are_those_of_the_distribution(model: CausalModel) -> None:
+    tokens = batch(np.array([9]))
+    (scores,) = model.token_scores(tokens)
+    with torch.no_grad():
+        log_p = torch.log_softmax(logits_of(model.module, torch.from_numpy(tokens.token_ids[None])), -1)[
+            0, :-1
+        ]
+    p, log_p = log_p.exp().double().numpy(), log_p.double().numpy()
+    mean = (p * log_p).sum(1)
+    np.testing.assert_allclose(scores.means, mean, atol=1e-5)
+    np.testing.assert_allclose(
+        scores.deviations, np.sqrt((p * (log_p - mean[:, None]) ** 2).sum(1)), atol=1e-4
+    )
+    np.testing.assert_allclose(scores.log_probs, model.log_probs(tokens)[0], atol=1e-9)
+
+
+def test_every_token_is_scored_once_and_probabilities_sum_to_one(model: CausalModel) -> None:
+    history = batch(np.array([40]))
+    total = np.zeros(39)
+    for token in range(TOKENS):
+        ids = history.token_ids.copy()
+        place = 33
+        ids[place] = token
+        changed = TokenBatch(
+            history.subject_ids, history.offsets, ids, history.kinds, history.event_index, TOKENS
+        )
+        total += np.exp(model.log_probs(changed)[0])
+    assert total[place - 1] == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import sparse
+
+from primum.errors import InputError
+from primum.evidence.blind import blind_scores
+from primum.evidence.estimate import Estimate
+from primum.evidence.ranking import FloatArray, auc
+
+MEASURED, COUNTS = 10, 1024
+
+
+def cohort(members: int, others: int, seed: int) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Patients of one population: dates in days, ages, flags, then Zipf-like code counts."""
+    random, n = np.random.default_rng(seed), members + others
+    rates = 6 / (np.arange(COUNTS) + 3.0)
+    counts = random.poisson(rates * random.gamma(1, 1, (n, 1)), (n, COUNTS))
+    dates, flags = random.uniform(17_000, 18_500, (n, 4)), random.random((n, 6)) < 0.4
+    return np.column_stack([dates, flags, np.log1p(counts)]), np.arange(n) < members
+
+
+def ranked(features: FloatArray, is_member: NDArray[np.bool_]) -> Estimate:
+    scores = blind_scores(sparse.csr_array(features), is_member, dense_columns=MEASURED)
+    return auc(scores[is_member], scores[~is_member])
+
+
+def test_centred_and_rarely_alarming_when_the_groups_are_alike() -> None:
+    results = [ranked(*cohort(300, 300, seed)) for seed in range(25)]
+    values = np.array([e.value for e in results])
+    assert abs(values.mean() - 0.5) < 0.02
+    assert sum(e.value >= 0.6 and e.low > 0.5 for e in results) <= 1
+
+
+@pytest.mark.parametrize(
+    ("shift", "least"), [("flag", 0.85), ("year", 0.61), ("site", 0.9), ("rare code", 0.62)]
+)
+def test_one_shifted_column_is_not_drowned(shift: str, least: float) -> None:
+    features, is_member = cohort(300, 300, 1)
+    random = np.random.default_rng(2)
+    if shift == "flag":
+        features[:, 6] = random.random(600) < np.where(is_member, 0.1, 0.9)
+    elif shift == "year":
+        features[:, 2] += np.where(is_member, 0, 365)
+    elif shift == "site":
+        features[:, 700], features[:, 900] = is_member, ~is_member
+    else:
+        features[:, 800] = random.random(600) < np.where(is_member, 0.9, 0.1)
+    assert ranked(features, is_member).value > least
+
+
+def test_dense_and_sparse_agree_and_folds_are_centred() -> None:
+    features, is_member = cohort(60, 90, 3)
+    dense = blind_scores(features, is_member, dense_columns=MEASURED, seed=5)
+    again = blind_scores(sparse.csr_matrix(features), is_member, dense_columns=MEASURED, seed=5)
+    assert np.array_equal(dense, again) and abs(dense.mean()) < 1e-9
+    assert not np.array_equal(dense, blind_scores(features, is_member, dense_columns=MEASURED, seed=6))
+
+
+def test_no_patient_is_scored_by_a_model_that_saw_it() -> None:
+    """A column that marks single patients separates perfectly in training and tells nothing about others."""
+    is_member = np.arange(80) < 40
+    marks = np.column_stack([np.eye(80), np.random.default_rng(4).normal(size=80)])
+    assert 0.3 < ranked(np.column_stack([np.zeros((80, MEASURED)), marks]), is_member).value < 0.7
+
+
+def test_constant_columns_and_small_groups() -> None:
+    is_member = np.arange(30) < 3
+    scores = blind_scores(np.ones((30, 4)), is_member, dense_columns=2)
+    assert np.array_equal(scores, np.zeros(30))
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(InputError, match="one row"):
+        blind_scores(np.ones((3, 2)), [True, False])
+    with pytest.raises(InputError, match="not finite"):
+        blind_scores([[np.nan], [1.0], [1.0], [1.0]], [True, True, False, False])
+    with pytest.raises(InputError, match="two members"):
+        blind_scores(np.ones((3, 2)), [True, False, False])

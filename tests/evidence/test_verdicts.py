@@ -1,0 +1,126 @@
+"""The order of the verdicts, and what confounding does to each."""
+
+from dataclasses import replace
+
+import pytest
+
+from primum.evidence.audit import Audit
+from primum.evidence.estimate import Estimate
+from primum.evidence.finding import Finding, Message, Verdict
+from primum.evidence.identity import ModelRef
+from primum.evidence.verdicts import Claim, judge
+
+NEEDED = Message("needs_patients", {"needed_members": 900, "needed_held_out": 900})
+
+
+def claim(
+    value: float,
+    low: float,
+    high: float,
+    p: float,
+    *,
+    test: str = "t",
+    excess: float = 0.1,
+    blind: float = 0.5,
+) -> Claim:
+    draft = Finding(
+        test,
+        "inconclusive",
+        False,
+        "m",
+        "d",
+        primary=True,
+        p_value=p,
+        material=0.55,
+        estimates=(Estimate("auc", value, low, high, (9, 9), "x"),),
+    )
+    return Claim(
+        draft,
+        "leak",
+        needed=NEEDED,
+        blind_auc=Estimate("blind_auc", blind, blind - 0.05, blind + 0.05, (9, 9), "x"),
+        excess=lambda level: Estimate(
+            "auc_minus_blind", excess, excess - 0.05, excess + 0.05, (9, 9), "x", level
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "verdict", "reason"),
+    [
+        (claim(0.7, 0.65, 0.75, 1e-6), "leak", "harm_found"),
+        (claim(0.7, 0.65, 0.75, 0.06), "inconclusive", "needs_patients"),
+        (claim(0.52, 0.51, 0.54, 1e-3), "none_found", "detectable_but_immaterial"),
+        (claim(0.5, 0.46, 0.54, 0.5), "none_found", "below_material"),
+        (claim(0.54, 0.51, 0.57, 1e-3), "inconclusive", "needs_patients"),
+        (claim(0.7, 0.65, 0.75, 1e-6, excess=0.03), "confounded", "not_beyond_blind"),
+        (claim(0.9, 0.88, 0.92, 1e-9, blind=0.62), "confounded", "blind_explains"),
+        (claim(0.5, 0.46, 0.54, 0.5, blind=0.62), "confounded", "blind_explains"),
+        (claim(0.5, 0.46, 0.54, 0.5, blind=0.54), "none_found", "below_material"),
+    ],
+)
+def test_verdict_and_reason(made: Claim, verdict: Verdict, reason: str) -> None:
+    (finding,) = judge([made])
+    assert finding.verdict == verdict
+    assert [message.code for message in finding.reasons] == [reason]
+    assert finding.harmful == (verdict == "leak")
+
+
+def test_too_few_patients_comes_before_harm() -> None:
+    made = replace(claim(0.9, 0.8, 1, 1e-9), too_few=Message("too_few_patients", {"needed": 20, "have": 3}))
+    (finding,) = judge([made])
+    assert (finding.verdict, finding.p_adjusted) == ("inconclusive", None)
+    assert [message.code for message in finding.reasons] == ["too_few_patients", "needs_patients"]
+
+
+def test_randomised_membership_is_never_confounded() -> None:
+    made = claim(0.9, 0.88, 0.92, 1e-9, blind=0.9, excess=0.0)
+    made = replace(made, draft=replace(made.draft, membership="randomised"))
+    assert judge([made])[0].verdict == "leak"
+
+
+def test_a_design_that_differs_confounds_every_claim() -> None:
+    design = Estimate("blind_auc", 0.8, 0.75, 0.85, (9, 9), "x")
+    made = [claim(0.9, 0.88, 0.92, 1e-9, test="a"), claim(0.5, 0.46, 0.54, 0.5, test="b")]
+    assert [finding.verdict for finding in judge(made, design_blind=design)] == ["confounded", "confounded"]
+
+
+def test_holm_counts_every_claim_and_sets_the_level_of_the_excess() -> None:
+    made = [
+        claim(0.7, 0.65, 0.75, 0.02, test="a"),
+        *(claim(0.5, 0.4, 0.6, 0.5, test=f"b{i}") for i in range(4)),
+    ]
+    findings = judge(made)
+    assert findings[0].p_adjusted == pytest.approx(0.1)
+    assert findings[0].verdict == "inconclusive"
+    strong = judge([claim(0.7, 0.65, 0.75, 1e-6, test="a"), *made[1:]])
+    assert strong[0].estimates[-1].level == pytest.approx(1 - 0.05 / 5)
+
+
+def test_a_claim_must_bring_its_p_value() -> None:
+    made = claim(0.7, 0.65, 0.75, 0.01)
+    with pytest.raises(ValueError, match="without a p-value"):
+        judge([replace(made, draft=replace(made.draft, p_value=None))])
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status"),
+    [
+        (["none_found", "not_applicable"], 0),
+        (["none_found", "inconclusive"], 3),
+        (["confounded"], 3),
+        (["leak", "inconclusive"], 1),
+    ],
+)
+def test_exit_status(verdicts: list[Verdict], status: int) -> None:
+    findings = tuple(
+        Finding(f"t{i}", verdict, verdict == "leak", "m", "d", primary=True)
+        for i, verdict in enumerate(verdicts)
+    )
+    audit = Audit(ModelRef("m", "d", "computed", {}), {}, {}, "c", 0, findings)
+    assert audit.exit_status == status
+
+
+def test_only_primaries_decide_between_nothing_found_and_undecided() -> None:
+    secondary = Finding("t", "inconclusive", False, "m", "d")
+    assert Audit(ModelRef("m", "d", "computed", {}), {}, {}, "c", 0, (secondary,)).exit_status == 0
