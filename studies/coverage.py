@@ -190,7 +190,8 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...], Rows], ...] = (
      "exceeds the truth in at most 5 %, median at least ε/4 for ε of 1 and 4 at 10,000 a side.",
      ("true ε", "a side", "exceeds", "median bound", "largest bound"), epsilon_rows),
     ("False alarms at a low FPR", "Scores that tell nothing, target FPR 1 %, twice the runs. The first "
-     "column is the rule that must not be used: it takes the threshold for fixed although non-members set it.",
+     "column is the rule that must not be used: it takes the threshold for fixed although non-members "
+     "set it.",
      ("a side", "Clopper-Pearson low > 1 %", "pooled p < .05", "same, scores rounded", "pooled p < .01"),
      false_alarm_rows),
     ("Blind baseline", "Two draws of one population, so that the true AUC is .5; an alarm is AUC ≥ .60 with "

@@ -1,4 +1,4 @@
-"""What the EHR studies share: one population, models trained on known patients, fresh patients without end."""
+"""What the EHR studies share: one population, models trained on known people, fresh people without end."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Primum tells what a clinical AI model remembers about its patients. *Primum non nocere.*
+"""Primum tells what a clinical AI model remembers about its patients: *primum non nocere*.
 
 >>> import primum
 >>> round(primum.evidence.auc([0.9, 0.8], [0.1, 0.85]).value, 2)

@@ -91,15 +91,13 @@ def test_moments_are_those_of_the_distribution(model: CausalModel) -> None:
     tokens = batch(np.array([9]))
     (scores,) = model.token_scores(tokens)
     with torch.no_grad():
-        log_p = torch.log_softmax(logits_of(model.module, torch.from_numpy(tokens.token_ids[None])), -1)[
-            0, :-1
-        ]
-    p, log_p = log_p.exp().double().numpy(), log_p.double().numpy()
+        logits = logits_of(model.module, torch.from_numpy(tokens.token_ids[None]))[0, :-1].double()
+    log_p: FloatArray = torch.log_softmax(logits, -1).numpy()
+    p = np.exp(log_p)
     mean = (p * log_p).sum(1)
     np.testing.assert_allclose(scores.means, mean, atol=1e-5)
-    np.testing.assert_allclose(
-        scores.deviations, np.sqrt((p * (log_p - mean[:, None]) ** 2).sum(1)), atol=1e-4
-    )
+    deviation = np.sqrt((p * (log_p - mean[:, None]) ** 2).sum(1))
+    np.testing.assert_allclose(scores.deviations, deviation, atol=1e-4)
     np.testing.assert_allclose(scores.log_probs, model.log_probs(tokens)[0], atol=1e-9)
 
 

@@ -15,10 +15,12 @@ FRENCH, ENGLISH = Language("fr"), Language("en")
 
 def test_every_sentence_is_translated() -> None:
     said, known = spoken(), french()
-    missing = {sentence: place for sentence, place in said.items() if sentence not in known}
+    missing = [f"{place}: {sentence}" for sentence, place in said.items() if sentence not in known]
     unfinished = [sentence for sentence, (translated, fuzzy) in known.items() if fuzzy or not translated]
     obsolete = [sentence for sentence in known if sentence not in said]
-    assert (missing, unfinished, obsolete) == ({}, [], [])
+    assert not missing, "not in the French catalogue:\n" + "\n".join(missing)
+    assert not unfinished, "empty or fuzzy in the French catalogue:\n" + "\n".join(unfinished)
+    assert not obsolete, "no longer said, take out of the French catalogue:\n" + "\n".join(obsolete)
 
 
 def test_translations_keep_their_fields() -> None:

@@ -3,11 +3,10 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
 
-import typer
 from rich.console import Console
 
+from primum.cli import options
 from primum.cli.progress import Stages
 from primum.evidence.canonical import canonical_bytes
 from primum.fit.protocol import load_recipe
@@ -19,47 +18,22 @@ from primum.workflows.audit import AuditPlan, run_audit
 from primum.workflows.command import audit_plan, written_command
 from primum.workflows.outputs import refuse_full, whole_folder, write_result
 
-Lang = Annotated[
-    Literal["fr", "en"] | None, typer.Option("--lang", help="Language of the report; yours by default.")
-]
-
 
 def audit_command(
-    model: Annotated[Path, typer.Argument(help="Model folder: config.json, safetensors, vocab.json.")],
-    records: Annotated[Path, typer.Option("--records", help="MEDS folder; its train split are the members.")],
-    held_out: Annotated[
-        Path | None,
-        typer.Option("--held-out", help="MEDS folder of patients who did not train the model."),
-    ] = None,
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option("--reference", help="Model of the same vocabulary that saw none of them; repeatable."),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="module:name of a training recipe, to train references from."),
-    ] = None,
-    references: Annotated[
-        int, typer.Option("--references", min=1, help="How many references the recipe trains.")
-    ] = 1,
-    membership: Annotated[
-        Literal["observed", "randomised"],
-        typer.Option(help="randomised only if chance alone decided who trained the model."),
-    ] = "observed",
-    drop_overlap: Annotated[
-        bool,
-        typer.Option("--drop-overlap", help="Leave patients of both sides out of the held-out side."),
-    ] = False,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Test names or their beginnings, separated by commas.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="New or empty folder for the report.")] = None,
-    lang: Lang = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    show_ids: Annotated[
-        bool, typer.Option("--show-ids", help="Name the patient in error messages about records.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
+    model: options.ModelFolder,
+    records: options.RecordsFolder,
+    held_out: options.HeldOut = None,
+    reference: options.References = None,
+    recipe: options.Recipe = None,
+    references: options.RecipeCount = 1,
+    membership: options.MembershipDesign = "observed",
+    drop_overlap: options.DropOverlap = False,
+    only: options.Only = None,
+    out: options.Out = None,
+    lang: options.Lang = None,
+    seed: options.Seed = 0,
+    show_ids: options.ShowIds = False,
+    json: options.AsJson = False,
 ) -> int:
     """Test what MODEL remembers of the patients who trained it.
 
@@ -67,7 +41,6 @@ def audit_command(
 
     Example: primum audit model/ --records meds/ --reference other-model/ --out report/
     """
-    language = Language(lang or preferred_language())
     opened = open_model(model)
     target = out or Path(f"primum-{datetime.now(UTC):%Y%m%d}-{opened.ref.digest[:8]}")
     refuse_full(target)
@@ -84,7 +57,7 @@ def audit_command(
         seed=seed,
         command=written_command(sys.argv[1:]),
     )
-    return _carry_out(plan, target, language=language, as_json=json)
+    return _carry_out(plan, target, language=Language(lang or preferred_language()), as_json=json)
 
 
 def _carry_out(plan: AuditPlan, target: Path, *, language: Language, as_json: bool) -> int:

@@ -1,11 +1,12 @@
 """``primum report``: look again at an audit that was kept."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from primum.cli import options
 from primum.report.files import read_audit
 from primum.report.html import render
 from primum.report.language import Language, preferred_language
@@ -25,9 +26,7 @@ def _group() -> None:
 @report_app.command("show")
 def show(
     directory: Annotated[Path, typer.Argument(help="Folder that an audit wrote.")],
-    lang: Annotated[
-        Literal["fr", "en"] | None, typer.Option("--lang", help="Language; yours by default.")
-    ] = None,
+    lang: options.Lang = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write the page in this language to a file.")
     ] = None,

@@ -55,26 +55,31 @@ def blind_scores(
     Das, Zhang & Tramèr, Blind Baselines Beat Membership Inference Attacks for Foundation Models, 2024;
     L2 logistic regression cross-fitted by patient.
     """
+    rows, labels = _checked(features, is_member)
+    fewest = int(min(labels.sum(), (~labels).sum()))
+    if fewest < 2:
+        raise InputError("The blind baseline needs at least two members and two non-members.")
+    measured = np.asarray(rows[:, :dense_columns].toarray(), np.float64)
+    counts = sparse.csr_array(rows[:, dense_columns:])
+    return _cross_fitted(measured, counts, labels, folds=min(folds, fewest), seed=seed)
+
+
+def _cross_fitted(
+    measured: FloatArray, counts: sparse.csr_array, labels: NDArray[np.bool_], *, folds: int, seed: int
+) -> FloatArray:
     # loaded on use: whoever only reads a report must not wait a second for it
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
-    rows, labels = _checked(features, is_member)
-    measured = np.asarray(rows[:, :dense_columns].toarray(), np.float64)
-    counts = sparse.csr_array(rows[:, dense_columns:])
-    fewest = int(min(labels.sum(), (~labels).sum()))
-    if fewest < 2:
-        raise InputError("The blind baseline needs at least two members and two non-members.")
-    splits = StratifiedKFold(min(folds, fewest), shuffle=True, random_state=seed)
     scores = np.empty(labels.size)
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # a fit stopped early is still a cross-fitted score: it can only be weaker, never wrong
         warnings.simplefilter("ignore", ConvergenceWarning)
         for train, test in splits.split(labels, labels):
-            scaled = sparse.hstack(
-                [sparse.csr_array(_standardised(measured, train)), _weighted(counts, train)], format="csr"
-            )
+            parts = [sparse.csr_array(_standardised(measured, train)), _weighted(counts, train)]
+            scaled = sparse.hstack(parts, format="csr")
             model = LogisticRegression(C=_INVERSE_PENALTY, tol=1e-3, max_iter=200)
             values = model.fit(scaled[train], labels[train]).decision_function(scaled[test])
             scores[test] = values - values.mean()

@@ -148,9 +148,7 @@ def tpr_claim(test: str, contrast: Contrast, frame: Frame) -> Claim:
         material=MATERIAL_TPR,
         references=("carlini2022", "clopper1934", "tonekaboni2025"),
     )
-    ratio = len(others) / max(1, len(members))
-    needed_members = patients_needed_for_tpr(MATERIAL_TPR, fpr=FALSE_POSITIVE_RATE, ratio=ratio)
-    needed = _needed(needed_members, ratio)
+    needed = _needed_for_tpr(len(members), len(others))
     try:
         point = operating_point(members, others, fpr=FALSE_POSITIVE_RATE)
         blind = replace(tpr_at_fpr(*contrast.blind_groups(), fpr=FALSE_POSITIVE_RATE), name="blind_tpr")
@@ -205,8 +203,18 @@ def _tpr_excess(contrast: Contrast, level: float) -> Estimate:
 
 
 def _needed_for_auc(members: int, others: int) -> Message:
-    ratio = others / max(1, members)
-    return _needed(patients_needed_for_auc(MATERIAL_AUC, ratio=max(ratio, 1e-3)), ratio)
+    ratio = _ratio(members, others)
+    return _needed(patients_needed_for_auc(MATERIAL_AUC, ratio=ratio), ratio)
+
+
+def _needed_for_tpr(members: int, others: int) -> Message:
+    ratio = _ratio(members, others)
+    return _needed(patients_needed_for_tpr(MATERIAL_TPR, fpr=FALSE_POSITIVE_RATE, ratio=ratio), ratio)
+
+
+def _ratio(members: int, others: int) -> float:
+    """Held-out patients a member, as they are; one to one where a side is empty."""
+    return others / members if members and others else 1.0
 
 
 def _needed(members: int, ratio: float) -> Message:

@@ -7,8 +7,14 @@ from typing import Literal
 from primum.evidence.estimate import Estimate
 
 Verdict = Literal[
-    "leak", "fragile", "unfair", "tainted",  # harm, in the family's own word
-    "none_found", "inconclusive", "confounded", "not_applicable",
+    "leak",
+    "fragile",
+    "unfair",
+    "tainted",  # harm, in the family's own word
+    "none_found",
+    "inconclusive",
+    "confounded",
+    "not_applicable",
     "descriptive",  # reported beside a claim; claims nothing itself, so it cannot alarm
 ]
 HARM_WORDS: tuple[Verdict, ...] = ("leak", "fragile", "unfair", "tainted")

@@ -213,18 +213,7 @@ def tpr_difference(
     check_paired(one.n, two.n)
     ours = np.stack([np.asarray(members, np.float64), np.asarray(other_members, np.float64)])
     theirs = np.stack([np.asarray(non_members, np.float64), np.asarray(other_non_members, np.float64)])
-    random = np.random.default_rng(seed)
-    position = one.n[1] - 1 - int(_allowed(one.n[1], fpr))
-    block = max(1, _BLOCK // sum(one.n))
-    parts = []
-    for start in range(0, resamples, block):
-        count = min(block, resamples - start)
-        drawn = theirs[:, random.integers(0, one.n[1], (count, one.n[1]))]
-        thresholds = np.partition(drawn, position, axis=2)[:, :, position, None]
-        recognised = ours[:, random.integers(0, one.n[0], (count, one.n[0]))] > thresholds
-        rates = recognised.mean(axis=2)
-        parts.append(rates[0] - rates[1])
-    differences = np.concatenate(parts)
+    differences = _resampled(ours, theirs, fpr=fpr, resamples=resamples, seed=seed)
     if np.ptp(differences) == 0:
         return join_intervals(
             one, two, correlation=0.0, name="tpr_difference", method="clopper-pearson-joined"
@@ -234,6 +223,23 @@ def tpr_difference(
     return Estimate(
         "tpr_difference", value, float(low), float(high), one.n, "paired-bootstrap-percentile", level
     )
+
+
+def _resampled(
+    members: FloatArray, non_members: FloatArray, *, fpr: float, resamples: int, seed: int
+) -> FloatArray:
+    """TPR of the first score minus that of the second, in each resample; groups of shape (2, m), (2, n)."""
+    random, m, n = np.random.default_rng(seed), members.shape[1], non_members.shape[1]
+    position = n - 1 - int(_allowed(n, fpr))
+    block = max(1, _BLOCK // (m + n))
+    parts = []
+    for start in range(0, resamples, block):
+        count = min(block, resamples - start)
+        drawn = non_members[:, random.integers(0, n, (count, n))]
+        thresholds = np.partition(drawn, position, axis=2)[:, :, position, None]
+        rates = (members[:, random.integers(0, m, (count, m))] > thresholds).mean(axis=2)
+        parts.append(rates[0] - rates[1])
+    return np.concatenate(parts)
 
 
 def roc_points(

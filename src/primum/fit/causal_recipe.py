@@ -84,6 +84,8 @@ class SmallCausalRecipe:
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
+            bos_token_id=None,
+            eos_token_id=None,
             tie_word_embeddings=False,
         )
         module: torch.nn.Module = GPT2LMHeadModel(config)

@@ -23,6 +23,9 @@ from primum.records.profile import TokenProfile
 from primum.records.tokenizer import Tokenizer
 from primum.records.vocabulary import Vocabulary
 
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
 # Everything that shapes an answer; what else lies in the folder is neither copied nor hashed.
 _SHAPING = ("config.json", "vocab.json", "token_profile.json", "model.safetensors.index.json")
 
@@ -37,8 +40,6 @@ def open_folder(path: Path) -> OpenedModel:
     VocabularyError
         A vocabulary or token profile that does not fit the model.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="primum-model-") as private:
         folder = Path(private)
         files = _copy(path, folder)

@@ -33,9 +33,3 @@ class Filtered:
                 yield shard
             elif len(chosen):
                 yield shard.select(chosen)
-
-
-def subject_ids_of(records: Records) -> IntArray:
-    """Read every identifier, in reading order."""
-    ids = [shard.subject_ids for shard in records.shards()]
-    return np.concatenate([np.empty(0, np.int64), *ids])

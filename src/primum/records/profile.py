@@ -110,7 +110,8 @@ class TokenProfile:
         >>> TokenProfile(code_prefixes={"DIAGNOSIS//": "DX/"}).rewritten("DIAGNOSIS//ICD10//B20")
         'DX/ICD10//B20'
         """
-        found = max((prefix for prefix in self.code_prefixes if code.startswith(prefix)), key=len, default="")
+        # Prefixes of one code contain each other, so that the greatest is the longest.
+        found = max((prefix for prefix in self.code_prefixes if code.startswith(prefix)), default="")
         return self.code_prefixes[found] + code[len(found) :] if found else code
 
     def check(self, vocabulary: Vocabulary) -> None:

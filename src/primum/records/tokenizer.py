@@ -145,11 +145,8 @@ class Tokenizer:
 
     def _gaps(self, events: "_Events") -> tuple[IntArray, IntArray]:
         """Events that begin a later time of the same patient, with the gap tokens before them."""
-        later = np.flatnonzero(
-            (events.owner[1:] == events.owner[:-1])
-            & events.timed[:-1]
-            & (events.times[1:] > events.times[:-1])
-        )
+        same_patient = events.owner[1:] == events.owner[:-1]
+        later = np.flatnonzero(same_patient & (events.times[1:] > events.times[:-1]))
         gap = (events.times[later + 1] - events.times[later]).astype(np.int64) / _MICROSECONDS_A_DAY
         band = _bands_of(gap, self.profile.gap_edges_days)
         ids = self.vocabulary.encode(self.profile.gap_tokens)

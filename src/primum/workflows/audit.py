@@ -22,9 +22,9 @@ from primum.models.opened import OpenedModel
 from primum.models.protocols import Scorer
 from primum.records.attributes import count_codes
 from primum.records.canaries import CanaryPlan
-from primum.records.filtered import Filtered, subject_ids_of
+from primum.records.filtered import Filtered
 from primum.records.histories import Records
-from primum.records.overlap import near_duplicates, same_ids
+from primum.records.overlap import near_duplicates, same_ids, subject_ids_of
 from primum.records.tokenizer import require_coverage
 from primum.workflows.gather import Group, gather, patient_scores, utility
 from primum.workflows.references import folded_reference, train_references

@@ -43,6 +43,18 @@ class DemoSettings:
     layers: int = 4
 
 
+SMALL = DemoSettings(
+    members=60,
+    tuning=60,
+    held_out=320,
+    leaky_epochs=12,
+    private_steps=4,
+    private_batch=30,
+    width=64,
+    layers=2,
+)
+
+
 @dataclass(frozen=True)
 class DemoOutcome:
     """Both audits, what was promised to the patients of the protected model, and seconds by stage."""
@@ -109,7 +121,12 @@ def _prepare(folder: Path, settings: DemoSettings, seed: int, progress: Progress
         sizes={"train": settings.members, "tuning": settings.tuning, "held_out": settings.held_out}
     )
     cohort = synthetic_cohort(wanted, seed=seed)
-    write_meds(folder / "records", {name: [patients] for name, patients in cohort.splits.items()}, canaries=cohort.canaries, name="primum-demo")
+    write_meds(
+        folder / "records",
+        {name: [patients] for name, patients in cohort.splits.items()},
+        canaries=cohort.canaries,
+        name="primum-demo",
+    )
     records = MedsFolder(folder / "records")
     train = records.split("train")
     profile = learn_profile(train)
@@ -186,5 +203,3 @@ def _audit(
     target.mkdir()
     write_result(target, result, language=language)
     return result.audit
-
-
