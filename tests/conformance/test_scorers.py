@@ -37,7 +37,17 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         LoopSettings(epochs=1), architecture=request.param, width=16, layers=2, heads=2, context=CONTEXT
     )
     folder: Path = tmp_path_factory.mktemp(request.param)
-    tokenizer = Tokenizer(Vocabulary(tuple(f"c{i}" for i in range(TOKENS))), TokenProfile())
+    bare = TokenProfile(
+        begin=None,
+        end=None,
+        unknown=None,
+        pad=None,
+        age_tokens=(),
+        age_edges_years=(),
+        gap_tokens=(),
+        gap_edges_days=(),
+    )
+    tokenizer = Tokenizer(Vocabulary(tuple(f"c{i}" for i in range(TOKENS))), bare)
     save_folder(folder, recipe.build(TOKENS, seed=3), tokenizer)
     scorer = open_model(folder).scorer
     assert isinstance(scorer, CausalModel)

@@ -113,21 +113,10 @@ def fit_private(
         )
     rate = settings.expected_batch / len(train)
     noise = _noise_multiplier(settings, rate)
-    noise_generator = torch.Generator()
-    if settings.seed is None:
-        noise_generator.seed()
-    else:
-        noise_generator.manual_seed(settings.seed)
     # Amplification by sampling holds only while nobody knows who was sampled: the same secrecy as the noise.
     rng = np.random.default_rng(settings.seed)
     wrapped = GradSampleModule(model.module, loss_reduction="sum")
-    optimiser = DPOptimizer(
-        torch.optim.Adam(model.module.parameters(), lr=settings.learning_rate),
-        noise_multiplier=noise,
-        max_grad_norm=settings.clip,
-        expected_batch_size=settings.expected_batch,
-        generator=noise_generator,
-    )
+    optimiser = _optimiser(model, settings, noise)
     best = BestCheckpoint(model, validation, patience=_PATIENCE)
     taken = 0
     while taken < settings.steps:
@@ -145,6 +134,21 @@ def fit_private(
     model.module = wrapped.to_standard_module()
     spent = epsilon_spent(noise, rate, taken, settings.delta)
     return PrivacyLedger(spent, settings.delta, noise, rate, taken, len(train), settings.seed is None)
+
+
+def _optimiser(model: CausalModel, settings: PrivateSettings, noise: float) -> DPOptimizer:
+    generator = torch.Generator()
+    if settings.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(settings.seed)
+    return DPOptimizer(
+        torch.optim.Adam(model.module.parameters(), lr=settings.learning_rate),
+        noise_multiplier=noise,
+        max_grad_norm=settings.clip,
+        expected_batch_size=settings.expected_batch,
+        generator=generator,
+    )
 
 
 def _per_patient_gradients(
