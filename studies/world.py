@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import joblib
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
@@ -24,7 +26,7 @@ from primum.workflows.audit import AuditPlan, run_audit
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 SETTINGS = SyntheticSettings(canary_pairs=0)
-REFERENCE = SmallCausalRecipe(LoopSettings(epochs=10, patience=1))
+REFERENCE = LoopSettings(epochs=10, patience=1)
 
 
 def people(count: int, *, seed: Sequence[int]) -> Histories:
@@ -41,27 +43,50 @@ def tokenizer() -> Tokenizer:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A model, those who trained it, and its reference."""
+class Pair:
+    """A model and its reference."""
 
     model: CausalModel
     reference: CausalModel
-    members: Histories
 
 
-def trained(members: Histories, *, epochs: int, seed: int, max_steps: int | None = None) -> Trained:
-    """Train a model on `members` and a reference on as many others."""
-    tokens = tokenizer().encode(members)
-    model = SmallCausalRecipe(LoopSettings(epochs=epochs)).fit(tokens, max_steps=max_steps, seed=seed)
-    return Trained(model, reference(max(300, len(members)), seed=seed), members)
+def target(
+    members: Histories,
+    *,
+    epochs: int,
+    seed: int,
+    max_steps: int | None = None,
+    width: int = 128,
+    layers: int = 4,
+) -> CausalModel:
+    """Train a model on `members`: 0.87M parameters unless a smaller one is asked for."""
+    recipe = SmallCausalRecipe(LoopSettings(epochs=epochs), width=width, layers=layers)
+    return recipe.fit(tokenizer().encode(members), max_steps=max_steps, seed=seed)
 
 
-def reference(count: int, *, seed: int) -> CausalModel:
+def reference(count: int, *, seed: int, width: int = 128, layers: int = 4) -> CausalModel:
     """Train a reference on patients who are in no other group, stopped on yet others."""
     encode = tokenizer().encode
-    return REFERENCE.fit(
+    return SmallCausalRecipe(REFERENCE, width=width, layers=layers).fit(
         encode(people(count, seed=[7, seed])), validation=encode(people(100, seed=[8, seed])), seed=seed + 500
     )
+
+
+_STORE = joblib.Memory("studies/cache", verbose=0)
+
+
+@_STORE.cache  # type: ignore[untyped-decorator]
+def _reference_weights(count: int, seed: int) -> dict[str, NDArray[np.float32]]:
+    weights = reference(count, seed=seed).module.state_dict()
+    return {name: value.numpy() for name, value in weights.items()}
+
+
+def shared_reference(count: int, *, seed: int) -> CausalModel:
+    """Return a full-size reference, trained once and kept for every study that asks."""
+    model = SmallCausalRecipe(REFERENCE).build(len(tokenizer().vocabulary.tokens), seed=0)
+    weights = _reference_weights(count, seed)
+    model.module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    return model
 
 
 def opened(model: CausalModel, name: str = "study") -> OpenedModel:
@@ -71,7 +96,7 @@ def opened(model: CausalModel, name: str = "study") -> OpenedModel:
     )
 
 
-def audited(made: Trained, members: Histories, held_out: Histories, *, seed: int) -> Audit:
+def audited(made: Pair, members: Histories, held_out: Histories, *, seed: int) -> Audit:
     """Audit one draw of patients, with the whole command's statistics."""
     plan = AuditPlan(
         model=opened(made.model),
@@ -90,7 +115,6 @@ def finding(audit: Audit, test: str) -> Finding:
 
 def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
     """Run jobs on two processes of one thread each, keeping what is finished if interrupted."""
-    store = joblib.Memory("studies/cache", verbose=0)
-    kept = store.cache(work)
+    kept = _STORE.cache(work)
     results: list[Result] = joblib.Parallel(n_jobs=2, verbose=5)(joblib.delayed(kept)(job) for job in jobs)
     return results

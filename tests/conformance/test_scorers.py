@@ -80,13 +80,13 @@ def test_scores_equal_the_loop_over_prefixes(model: CausalModel) -> None:
         )
 
 
-@pytest.mark.parametrize("budget", [1, 40 * TOKENS, 1 << 24])
+@pytest.mark.parametrize("budget", [1, 40, 1 << 20])
 def test_padding_and_batch_size_change_nothing(
     model: CausalModel, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = batch(LENGTHS)
     alone = [model.log_probs(tokens.select(np.array([index])))[0] for index in range(len(tokens))]
-    monkeypatch.setattr(causal, "_LOGITS_A_BATCH", budget)
+    monkeypatch.setattr(causal, "_TOKENS_A_BATCH", budget)
     for together, single in zip(model.log_probs(tokens), alone, strict=True):
         np.testing.assert_allclose(together, single, atol=1e-5, rtol=0)
 

@@ -1,0 +1,164 @@
+"""Power: planted memorisation of known strength, and what the audit says of it (acceptance 3).
+
+A Llama of 128 hidden units and 4 layers is trained on patients for a known number of epochs, and audited against
+patients who trained nothing. Medians with their ranges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from primum.audits.privacy.membership import membership_scores
+from primum.evidence.ranking import auc
+from primum.fit.causal_recipe import SmallCausalRecipe
+from primum.fit.loop import LoopSettings
+from primum.records.synthetic import synthetic_cohort
+from primum.train.private import PrivateSettings, fit_private
+from studies.tables import Table, write_page
+from studies.world import (
+    SETTINGS,
+    Pair,
+    audited,
+    finding,
+    in_parallel,
+    people,
+    shared_reference,
+    target,
+    tokenizer,
+)
+
+Figures = dict[str, float]
+Job = tuple[str, int]
+WEAK_MODELS, WEAK_DRAWS, SIDE = 20, 3, 300
+CANARY_PAIRS = 50
+
+
+def known_strength(patients: int, epochs: int, seed: int) -> Figures:
+    """Audit all who trained a model against 1,000 who did not."""
+    members = people(patients, seed=[30, patients, epochs, seed])
+    pair = Pair(target(members, epochs=epochs, seed=seed), shared_reference(1000, seed=seed % 2))
+    audit = audited(pair, members, people(1000, seed=[31, patients, epochs, seed]), seed=seed)
+    names = ("loss", "min_k", "min_k_pp", "ratio")
+    return {
+        **{name: finding(audit, f"membership.{name}.auc").estimates[0].value for name in names},
+        "tpr": finding(audit, "membership.combined.tpr").estimates[0].value,
+        "harmful": float(audit.exit_status == 1),
+    }
+
+
+def weak(seed: int) -> Figures:
+    """Train once on 1,000 patients for three epochs; audit three disjoint draws of 300 a side."""
+    members = people(1000, seed=[32, seed])
+    pair = Pair(target(members, epochs=3, seed=seed), shared_reference(1000, seed=seed % 2))
+    order = np.random.default_rng(seed).permutation(1000)
+    harmful, areas = 0, []
+    for draw in range(WEAK_DRAWS):
+        chosen = members.select(order[draw * SIDE : (draw + 1) * SIDE])
+        audit = audited(pair, chosen, people(SIDE, seed=[33, seed, draw]), seed=draw)
+        primary = finding(audit, "membership.combined.auc")
+        harmful += primary.harmful
+        areas.append(primary.estimates[0].value)
+    return {"harmful": float(harmful), "auc": float(np.median(areas))}
+
+
+def canaries(seed: int) -> Figures:
+    """Plant 50 canaries a number of copies among 1,000 patients; as many optimiser steps as without."""
+    wanted = replace(SETTINGS, sizes={"train": 1000, "held_out": 1}, canary_pairs=CANARY_PAIRS)
+    cohort = synthetic_cohort(wanted, seed=1000 + seed)
+    steps = 6 * -(-1000 // 16)
+    model = target(cohort.splits["train"], epochs=6, seed=seed, max_steps=steps)
+    reference = shared_reference(1000, seed=seed % 2)
+    plan = cohort.canaries
+    assert plan is not None
+    row = {int(subject): place for place, subject in enumerate(plan.subject_ids)}
+    scored: dict[int, float] = {}
+    for split in ("train", "held_out"):
+        tokens = tokenizer().encode(cohort.splits[split])
+        canary = np.flatnonzero(np.isin(tokens.subject_ids, plan.subject_ids))
+        tokens = tokens.select(canary)
+        ratios = membership_scores(model, tokens, references=[reference])["ratio"]
+        scored |= {
+            int(subject): float(value) for subject, value in zip(tokens.subject_ids, ratios, strict=True)
+        }
+    figures: Figures = {}
+    for copies in np.unique(plan.copies):
+        groups: dict[bool, dict[int, float]] = {True: {}, False: {}}
+        for subject, value in scored.items():
+            place = row[subject]
+            if plan.copies[place] == copies:
+                groups[bool(plan.planted[place])].setdefault(int(plan.canary[place]), value)
+        figures[f"d={copies}"] = auc(list(groups[True].values()), list(groups[False].values())).value
+    return figures
+
+
+def protected(seed: int) -> Figures:
+    """Train with patient-level DP (epsilon 8, 300 patients, 40 steps) and audit against 1,000 others."""
+    members = people(300, seed=[34, seed])
+    tokens = tokenizer().encode(members)
+    model = SmallCausalRecipe(LoopSettings(epochs=1)).build(tokens.vocabulary_size, seed=seed)
+    ledger = fit_private(model, tokens, settings=PrivateSettings(epsilon=8.0, steps=40, seed=seed))
+    pair = Pair(model, shared_reference(1000, seed=seed % 2))
+    audit = audited(pair, members, people(1000, seed=[35, seed]), seed=seed)
+    return {
+        "auc": finding(audit, "membership.combined.auc").estimates[0].value,
+        "harmful": float(audit.exit_status == 1),
+        "epsilon": ledger.epsilon,
+        "held_out_loss": float(audit.context["held_out_loss"] or 0),
+        "unigram_loss": float(audit.context["unigram_loss"] or 0),
+    }
+
+
+def one(job: Job) -> Figures:
+    """Run one job."""
+    kind, seed = job
+    if kind == "strong":
+        return known_strength(300, 20, seed)
+    if kind == "moderate":
+        return known_strength(1000, 6, seed)
+    return {"weak": weak, "canaries": canaries, "protected": protected}[kind](seed)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def main() -> None:
+    """Run, print and write the tables."""
+    counts = {"strong": 3, "moderate": 3, "canaries": 3, "protected": 5, "weak": WEAK_MODELS}
+    jobs = [(kind, seed) for kind, count in counts.items() for seed in range(count)]
+    results = dict(zip(jobs, in_parallel(one, jobs), strict=True))
+
+    def column(kind: str, name: str) -> list[float]:
+        return [results[kind, seed][name] for seed in range(counts[kind])]
+
+    table = Table("Memorisation", "What", "Median (range)", "Required", "Holds")
+    strong, strong_tpr = column("strong", "ratio"), column("strong", "tpr")
+    table.add(
+        "300 patients, 20 epochs", "AUC, calibrated", spread(strong), "≥ .95", bool(np.median(strong) >= 0.95)
+    )
+    table.add("", "TPR at 1 % FPR", spread(strong_tpr), "≥ .5", bool(np.median(strong_tpr) >= 0.5))
+    gain = [a - b for a, b in zip(column("moderate", "ratio"), column("moderate", "loss"), strict=True)]
+    for name in ("loss", "min_k", "min_k_pp", "ratio"):
+        table.add("1,000 patients, 6 epochs", f"AUC, {name}", spread(column("moderate", name)), "", "")
+    table.add("", "calibrated minus plain loss", spread(gain), "≥ .05", bool(np.median(gain) >= 0.05))
+    found = int(sum(column("weak", "harmful")))
+    total = WEAK_MODELS * WEAK_DRAWS
+    table.add("1,000 patients, 3 epochs", "AUC, calibrated", spread(column("weak", "auc")), "", "")
+    table.add("", "harmful after Holm, 300 a side", f"{found} of {total}", "≥ 54 of 60", found >= 54)
+    for copies in (1, 2, 4, 8, 16):
+        values = column("canaries", f"d={copies}")
+        required = "≥ .95" if copies >= 4 else "reported"
+        holds = bool(np.median(values) >= 0.95) if copies >= 4 else ""
+        table.add("canaries, 50 pairs", f"AUC, {copies} copies", spread(values), required, holds)
+    clean = counts["protected"] - int(sum(column("protected", "harmful")))
+    table.add("protected, 300 patients", "AUC, calibrated", spread(column("protected", "auc")), "", "")
+    table.add("", "audits without harm", f"{clean} of 5", "≥ 4 of 5", clean >= 4)
+    for name in ("epsilon", "held_out_loss", "unigram_loss"):
+        table.add("", name, spread(column("protected", name)), "", "")
+    write_page("power", __doc__, table)
+
+
+if __name__ == "__main__":
+    main()
