@@ -1,4 +1,4 @@
-"""Benchmarks: scoring against the loop over prefixes, and the membership audit as patients grow (acceptance 6).
+"""Benchmarks: scoring against the loop over prefixes, and the audit as patients grow (acceptance 6).
 
 Ratios are taken within one run on one thread; absolute times depend on the machine.
 """
@@ -60,7 +60,7 @@ def scoring() -> Table:
         "Architecture", "Histories × events", "One pass, s", "Per prefix, s", "Ratio", "Largest difference"
     )
     for architecture in ("llama", "gpt2"):
-        recipe = SmallCausalRecipe(LoopSettings(epochs=1), architecture=architecture, context=EVENTS)  # type: ignore[arg-type]
+        recipe = SmallCausalRecipe(LoopSettings(epochs=1), architecture=architecture, context=EVENTS)
         model = recipe.build(len(tokenizer().vocabulary.tokens), seed=0)
         lengths = np.full(4, EVENTS)
         ids = np.random.default_rng(0).integers(0, model.vocabulary_size, int(lengths.sum()))

@@ -1,6 +1,6 @@
 """Power: planted memorisation of known strength, and what the audit says of it (acceptance 3).
 
-A Llama of 128 hidden units and 4 layers is trained on patients for a known number of epochs, and audited against
+A Llama of 128 hidden units and 4 layers is trained for a known number of epochs and audited against
 patients who trained nothing. Medians with their ranges.
 """
 
