@@ -7,19 +7,21 @@ import primum
 from primum.fit.causal_recipe import SmallCausalRecipe
 from primum.fit.loop import LoopSettings
 from primum.models.hf_folder import save_folder
+from primum.records.histories import InMemory
 from primum.records.profile import learn_profile, vocabulary_of
-from primum.records.synthetic import catalogue_codes, synthetic_patients
+from primum.records.synthetic import SyntheticSettings, catalogue_codes, synthetic_cohort
 from primum.records.tokenizer import Tokenizer
 
 
 def main() -> primum.Audit:
     """Train a model that remembers its 40 patients, and ask what it remembers."""
-    members = synthetic_patients(40, seed=1)
-    held_out = synthetic_patients(60, seed=2, first_subject_id=1_000)
+    settings = SyntheticSettings(sizes={"train": 40, "held_out": 60}, canary_pairs=0)
+    cohort = synthetic_cohort(settings, seed=0)
+    members, held_out = (InMemory((cohort.splits[name],)) for name in ("train", "held_out"))
     profile = learn_profile(members)
-    tokenizer = Tokenizer(vocabulary_of(catalogue_codes(), profile), profile)
+    tokenizer = Tokenizer(vocabulary_of(catalogue_codes(settings), profile), profile)
     recipe = SmallCausalRecipe(LoopSettings(epochs=30), width=32, layers=1)
-    model = recipe.fit(tokenizer.encode(members), seed=0)
+    model = recipe.fit(tokenizer.encode(cohort.splits["train"]), seed=0)
     with TemporaryDirectory() as folder:
         save_folder(Path(folder), model, tokenizer)
         return primum.audit(folder, members, held_out, seed=0)
@@ -27,5 +29,5 @@ def main() -> primum.Audit:
 
 if __name__ == "__main__":
     for finding in main().findings:
-        first = next(iter(finding.estimates), None)
-        print(finding.test, finding.verdict, f"{first.value:.2f} [{first.low:.2f}, {first.high:.2f}]" if first else "")
+        for one in finding.estimates[:1]:
+            print(f"{finding.test}: {finding.verdict}, {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]")

@@ -8,6 +8,7 @@ FOLDER holds the MIMIC-III demo (100 patients) as MEDS 0.4, split into train (50
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from primum.records.tokens import TokenBatch, join_tokens
 from primum.train.private import PrivateSettings, fit_private
 
 EPOCHS = 5
-PRIVACY = {"epsilon": 8.0, "steps": 8, "expected_batch": 25}
+PRIVACY = PrivateSettings(epsilon=8.0, steps=8, expected_batch=25)
 
 
 def main(folder: Path, out: Path, *, seed: int = 0) -> dict[str, int]:
@@ -37,7 +38,7 @@ def main(folder: Path, out: Path, *, seed: int = 0) -> dict[str, int]:
     # The second sees each of them through noise. So few people teach it next to nothing: that is the price.
     private = recipe.build(train.vocabulary_size, seed=seed)
     # The seed makes the example repeatable; a real run leaves it out, so that nobody can take the noise off.
-    ledger = fit_private(private, train, settings=PrivateSettings(**PRIVACY, seed=seed))  # type: ignore[arg-type]
+    ledger = fit_private(private, train, settings=replace(PRIVACY, seed=seed))
     save_folder(out / "models" / "private", private, tokenizer)
     print(f"private: epsilon {ledger.epsilon:.2f} at delta {ledger.delta:g}, one patient more or less")
 
@@ -60,7 +61,18 @@ def audit(folder: Path, out: Path, name: str, *, seed: int) -> int:
     print(f"\n{name} model")
     model, report = out / "models" / name, out / name
     return run(
-        ["audit", str(model), "--records", str(folder), "--out", str(report), "--seed", str(seed), "--lang", "en"]
+        [
+            "audit",
+            str(model),
+            "--records",
+            str(folder),
+            "--out",
+            str(report),
+            "--seed",
+            str(seed),
+            "--lang",
+            "en",
+        ]
     )
 
 

@@ -1,7 +1,8 @@
 """False alarms: frozen models audited on patients of whom none trained them (acceptance 2).
 
 Five models, each with forty disjoint draws of 300 patients a side; nobody is ever drawn twice. In the second
-arm the held-out histories lose their last two fifths, so that the two sides differ in length alone.
+arm the held-out histories lose their last two fifths, so that the two sides differ in length alone, in the third
+their last tenth, which the blind baseline hardly sees.
 """
 
 from collections import Counter
@@ -53,11 +54,30 @@ def one_model(number: int) -> dict[str, list[tuple[int, dict[str, str]]]]:
     return arms
 
 
+def slightly_unequal(number: int) -> list[tuple[int, dict[str, str]]]:
+    """Audit every draw of one model once more, the held-out side a tenth shorter."""
+    model = target(people(1000, seed=[20, number]), epochs=6, seed=number, width=64, layers=2)
+    made = Pair(model, reference(1000, seed=number, width=64, layers=2))
+    return [
+        verdicts_of(
+            audited(
+                made,
+                people(SIDE, seed=[21, number, draw]),
+                shortened(people(SIDE, seed=[22, number, draw]), keep=0.9),
+                seed=draw,
+            )
+        )
+        for draw in range(DRAWS)
+    ]
+
+
 def main() -> None:
     """Run, print and write the table."""
     results = in_parallel(one_model, list(range(MODELS)))
+    slight = in_parallel(slightly_unequal, list(range(MODELS)))
+    results = [{**result, "a tenth shorter": runs} for result, runs in zip(results, slight, strict=True)]
     table = Table("Arm", "Test", "Audits judged", "Harmful", "Allowed", "Confounded", "Holds")
-    for arm in ("equal lengths", "unequal lengths"):
+    for arm in ("equal lengths", "unequal lengths", "a tenth shorter"):
         runs = [run for result in results for run in result[arm]]
         statuses = Counter(status for status, _ in runs)
         said = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))

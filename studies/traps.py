@@ -40,12 +40,14 @@ def one(seed: int) -> list[Row]:
         ),
     )
     known = reference(1000, seed=seed, width=64, layers=2)
+    clean = target(people(1000, seed=[42, seed]), epochs=6, seed=seed, width=64, layers=2)
+    leaky = [target(side, epochs=20, seed=seed, width=64, layers=2) for side in members]
     rows: list[Row] = []
     for trap in (*ORIGINS, "duplicates"):
-        side = members[1] if trap == "the other site" else members[0]
+        place = int(trap == "the other site")
+        side = members[place]
         others = held_out(trap, side, seed)
-        for kind, trainers in (("leaky", side), ("clean", people(1000, seed=[42, seed]))):
-            model = target(trainers, epochs=20 if kind == "leaky" else 6, seed=seed, width=64, layers=2)
+        for kind, model in (("leaky", leaky[place]), ("clean", clean)):
             audit = audited(Pair(model, known), side, others, seed=seed)
             primary = finding(audit, "membership.combined.auc")
             blind = next(e.value for e in primary.estimates if e.name == "blind_auc")

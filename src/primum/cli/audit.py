@@ -1,14 +1,16 @@
 """``primum audit``."""
 
+import json as json_text
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 from rich.console import Console
 
 from primum.cli import options
 from primum.cli.progress import Stages
-from primum.evidence.canonical import canonical_bytes
+from primum.evidence.canonical import plain
 from primum.fit.protocol import load_recipe
 from primum.models.doors import open_model
 from primum.records.meds import MedsFolder
@@ -55,7 +57,7 @@ def audit_command(
         membership=membership,
         drop_overlap=drop_overlap,
         seed=seed,
-        command=written_command(sys.argv[1:]),
+        command=written_command(click.get_current_context().obj),
     )
     return _carry_out(plan, target, language=Language(lang or preferred_language()), as_json=json)
 
@@ -67,7 +69,9 @@ def _carry_out(plan: AuditPlan, target: Path, *, language: Language, as_json: bo
     with whole_folder(target) as folder:
         write_result(folder, result, language=language)
     if as_json:
-        sys.stdout.write(canonical_bytes(result.audit).decode() + "\n")
+        # Escaped, so that no name in it can play tricks on a terminal.
+        text = json_text.dumps(plain(result.audit), sort_keys=True).replace("\x7f", "\\u007f")
+        sys.stdout.write(text + "\n")
     else:
         Console(highlight=False).print(summary_table(result.audit, language))
         print(language.text("Report: {path}", path=str(target / "report.html")))

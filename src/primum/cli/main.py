@@ -38,7 +38,9 @@ def run(arguments: list[str]) -> int:
     """Run with `arguments` and return the exit status; the only place that turns an error into a sentence."""
     language = Language(preferred_language())
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, standalone_mode=False, obj=arguments)
+        if status == _INTERRUPTED:  # typer makes this of Ctrl-C, and says nothing
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except click.UsageError as error:
         error.show()

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from primum.evidence.curves import SMALLEST_CELL
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message, Scalar
 from primum.evidence.operating_point import (
@@ -93,6 +94,17 @@ class Frame:
         )
 
 
+def shown(count: int) -> int | str:
+    """Return a count of patients as it may leave the hospital: one to four people are not counted out.
+
+    Examples
+    --------
+    >>> shown(0), shown(3), shown(5)
+    (0, '< 5', 5)
+    """
+    return count if count == 0 or count >= SMALLEST_CELL else f"< {SMALLEST_CELL}"
+
+
 def auc_claim(
     test: str,
     contrast: Contrast,
@@ -108,7 +120,7 @@ def auc_claim(
     how many stand beside it, sets how small an effect would survive the correction.
     """
     members, others = contrast.groups()
-    counts: dict[str, Scalar] = {"members": len(members), "held_out": len(others)}
+    counts: dict[str, Scalar] = {"members": shown(len(members)), "held_out": shown(len(others))}
     draft = replace(
         frame.finding(test, counts),
         primary=primary,
@@ -118,9 +130,8 @@ def auc_claim(
     )
     needed = _needed_for_auc(len(members), len(others))
     if min(len(members), len(others)) < FEWEST_PATIENTS:
-        too_few = Message(
-            "too_few_patients", {"needed": FEWEST_PATIENTS, "have": min(len(members), len(others))}
-        )
+        have = shown(min(len(members), len(others)))
+        too_few = Message("too_few_patients", {"needed": FEWEST_PATIENTS, "have": have})
         return Claim(draft, "leak", too_few=too_few, needed=needed)
     counts["smallest_detectable"] = smallest_detectable_auc(len(members), len(others), alpha=ALPHA / claims)
     blind = replace(auc(*contrast.blind_groups()), name="blind_auc")
@@ -143,7 +154,12 @@ def tpr_claim(test: str, contrast: Contrast, frame: Frame) -> Claim:
     members, others = contrast.groups()
     draft = replace(
         frame.finding(
-            test, {"members": len(members), "held_out": len(others), "target_fpr": FALSE_POSITIVE_RATE}
+            test,
+            {
+                "members": shown(len(members)),
+                "held_out": shown(len(others)),
+                "target_fpr": FALSE_POSITIVE_RATE,
+            },
         ),
         material=MATERIAL_TPR,
         references=("carlini2022", "clopper1934", "tonekaboni2025"),
@@ -153,7 +169,7 @@ def tpr_claim(test: str, contrast: Contrast, frame: Frame) -> Claim:
         point = operating_point(members, others, fpr=FALSE_POSITIVE_RATE)
         blind = replace(tpr_at_fpr(*contrast.blind_groups(), fpr=FALSE_POSITIVE_RATE), name="blind_tpr")
     except TooFewPatients as error:
-        too_few = Message("too_few_patients", {"needed": error.needed, "have": len(others)})
+        too_few = Message("too_few_patients", {"needed": error.needed, "have": shown(len(others))})
         return Claim(draft, "leak", too_few=too_few, needed=needed)
     draft = replace(
         draft,
@@ -173,7 +189,7 @@ def tpr_claim(test: str, contrast: Contrast, frame: Frame) -> Claim:
 def descriptive(test: str, contrast: Contrast, frame: Frame, estimate: Estimate) -> Finding:
     """Report a number beside the claims; it cannot alarm."""
     members, others = contrast.groups()
-    draft = frame.finding(test, {"members": len(members), "held_out": len(others)})
+    draft = frame.finding(test, {"members": shown(len(members)), "held_out": shown(len(others))})
     return replace(draft, verdict="descriptive", estimates=(estimate,), reasons=(Message("reported_only"),))
 
 
@@ -213,8 +229,8 @@ def _needed_for_tpr(members: int, others: int) -> Message:
 
 
 def _ratio(members: int, others: int) -> float:
-    """Held-out patients a member, as they are; one to one where a side is empty."""
-    return others / members if members and others else 1.0
+    """Held-out patients a member, as they are; one to one where the ratio would tell a hidden count."""
+    return others / members if min(members, others) >= SMALLEST_CELL else 1.0
 
 
 def _needed(members: int, ratio: float) -> Message:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from primum.errors import InputError
 from primum.evidence.contrast import (
     FALSE_POSITIVE_RATE,
     BoolArray,
@@ -28,6 +29,15 @@ from primum.evidence.verdicts import Claim, judge
 
 # Component attacks, weakest first; the ratio exists only beside a reference model.
 COMPONENTS = ("loss", "min_k", "min_k_pp", "ratio")
+TESTS = (
+    "data.overlap",
+    "membership.combined.auc",
+    "membership.combined.tpr",
+    "membership.canary",
+    "membership.epsilon",
+    "membership.named",
+    *(f"membership.{name}.{quantity}" for name in COMPONENTS for quantity in ("auc", "tpr")),
+)
 _LITERATURE = {
     "loss": ("yeom2018",),
     "min_k": ("shi2024",),
@@ -113,6 +123,23 @@ def membership_findings(
     )
     others = [*_described(scores, everyone, frame), *_unanswered(canaries, frame)]
     return [primary, *judged[1:], *(finding for finding in others if _wanted(finding.test, only))]
+
+
+def require_known(only: Sequence[str]) -> None:
+    """Refuse a prefix that no test begins with, before any work is done.
+
+    Raises
+    ------
+    InputError
+        Names the first such prefix. Names of subgroups depend on the patients and are not checked.
+    """
+    for prefix in only:
+        if not prefix or not any(test.startswith(prefix) or prefix.startswith(f"{test}@") for test in TESTS):
+            raise InputError(
+                "--only: no test is named {prefix} or begins so: give some of {tests}.",
+                prefix=prefix or "''",
+                tests=", ".join(TESTS),
+            )
 
 
 def _wanted(test: str, only: Sequence[str]) -> bool:

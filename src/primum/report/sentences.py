@@ -199,6 +199,15 @@ ROLES = {
     "reference": message("patients of the reference model"),
 }
 
+CONTEXT = {
+    "context": message("Tokens the model sees at once"),
+    "coverage": message("Share of the recorded events that its vocabulary knows"),
+    "dropped_overlap": message("Patients of both sides, left out"),
+    "parameters": message("Parameters of the model"),
+    "version": message("Version of Primum"),
+    "vocabulary": message("Tokens it knows"),
+}
+
 METHODS = {
     "delong-logit": message("DeLong, logit scale"),
     "delong-joined": message("DeLong, paired difference"),

@@ -44,5 +44,13 @@ def summary_table(audit: Audit, language: Language) -> RenderableType:
             Text(f"{word.icon} {language.text(word.word)}", style=_STYLES[word.tone]),
             *(Text(cell) for cell in cells),
         )
-    lead = Text("\n".join(said.sentences))
+    sentences_said = [*said.sentences]
+    if isinstance(known := audit.context.get("coverage"), float):
+        sentences_said.append(
+            language.text(
+                "The model's vocabulary knows {share} of the recorded events.",
+                share=language.percent(known, 1),
+            )
+        )
+    lead = Text("\n".join(sentences_said))
     return Group(headline, lead, Text(), table)

@@ -190,13 +190,15 @@ def epsilon_spent(noise: float, rate: float, steps: int, delta: float) -> float:
 
 
 def _accountant() -> PLDAccountant:
-    # Losses are rounded up: this grid costs less than 1e-4 of epsilon and is ten times as fast as the default.
+    # Losses are rounded up: this grid costs under 1e-4 of epsilon and is ten times as fast as the default.
     return PLDAccountant(value_discretization_interval=1e-3)
 
 
 def _noise_multiplier(settings: PrivateSettings, rate: float) -> float:
     if not settings.epsilon > 0:
         raise InputError("Epsilon must be above zero, not {epsilon}.", epsilon=settings.epsilon)
+    if not 0 < settings.delta < 1:
+        raise InputError("Delta must lie between zero and one, not {delta}.", delta=settings.delta)
     try:
         noise = calibrate_dp_mechanism(
             _accountant,

@@ -14,7 +14,14 @@ from primum.errors import RecordsError, VocabularyError
 from primum.evidence.audit import Audit
 from primum.evidence.contrast import Frame
 from primum.evidence.finding import Scalar
-from primum.evidence.membership import CanaryScores, PatientScores, combined_score, membership_findings
+from primum.evidence.identity import manifest_digest
+from primum.evidence.membership import (
+    CanaryScores,
+    PatientScores,
+    combined_score,
+    membership_findings,
+    require_known,
+)
 from primum.evidence.overlap import overlap_finding
 from primum.fit.protocol import Trainable
 from primum.models.doors import open_model
@@ -26,11 +33,14 @@ from primum.records.filtered import Filtered
 from primum.records.histories import Records
 from primum.records.overlap import near_duplicates, same_ids, subject_ids_of
 from primum.records.tokenizer import require_coverage
+from primum.report.language import message
 from primum.workflows.gather import Group, gather, patient_scores, utility
 from primum.workflows.references import folded_reference, train_references
 
 Membership = Literal["observed", "randomised"]
 Progress = Callable[[str, int], None]
+_MEMBERS_STAGE = message("scores of training patients")
+_HELD_OUT_STAGE = message("scores of held-out patients")
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,31 +150,32 @@ def audit(
 
 def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: None) -> AuditResult:
     """Carry out a plan; `progress` hears the stage and how many patients it has just finished."""
+    require_known(plan.only)
     clock = _Clock()
     members, held_out, duplicated, dropped = _separate(plan, progress)
     coverage = plan.model.tokenizer.coverage(members)
     require_coverage(coverage)
     counts = count_codes(members)
     clock.lap("overlap and coverage")
-    references = _references(plan, held_out)
+    references = _references(plan, held_out, progress)
     clock.lap("reference models")
     sides: list[Group] = []
-    for name, records in (("members", members), ("held-out", held_out)):
+    for stage, records in ((_MEMBERS_STAGE, members), (_HELD_OUT_STAGE, held_out)):
         side = gather(
             plan.model,
             records,
             references=references,
             counts=counts,
-            are_members=name == "members",
-            tick=lambda patients, stage=name: progress(stage, patients),  # type: ignore[misc]
+            are_members=records is members,
+            tick=lambda patients, stage=stage: progress(stage, patients),  # type: ignore[misc]
         )
         sides.append(side)
-        clock.lap(f"scores of {name}")
+        clock.lap(stage)
+    progress("statistics", 0)
     scores, unscored = patient_scores(*sides, seed=plan.seed)
     canaries = _canary_scores(plan, references)
-    frame = Frame(
-        plan.model.ref.digest, plan.names.get("members", "in memory"), "scores", plan.membership, plan.seed
-    )
+    data = manifest_digest(plan.names) if plan.names else "in memory"
+    frame = Frame(plan.model.ref.digest, data, "scores", plan.membership, plan.seed)
     settings: dict[str, Scalar] = {
         "min_k_share": MIN_K_SHARE,
         "reference_models": len(references),
@@ -200,6 +211,7 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
 
 def _separate(plan: AuditPlan, progress: Progress) -> tuple[Records, Records, int, int]:
     """Take canaries, shared patients and near-duplicates away; returns both sides and the two counts."""
+    progress("overlap", 0)
     planted = np.empty(0, np.int64) if plan.canaries is None else plan.canaries.subject_ids
     members: Records = Filtered(plan.members, planted)
     held_out: Records = Filtered(plan.held_out, planted)
@@ -212,11 +224,10 @@ def _separate(plan: AuditPlan, progress: Progress) -> tuple[Records, Records, in
         )
     held_out = Filtered(held_out, shared) if len(shared) else held_out
     twins = near_duplicates(members, held_out).held_out_ids
-    progress("overlap", 0)
     return members, Filtered(held_out, twins), len(twins), len(shared)
 
 
-def _references(plan: AuditPlan, held_out: Records) -> list[Scorer]:
+def _references(plan: AuditPlan, held_out: Records, progress: Progress) -> list[Scorer]:
     vocabulary = plan.model.tokenizer.vocabulary
     for opened in plan.references:
         if opened.tokenizer.vocabulary != vocabulary:
@@ -228,9 +239,16 @@ def _references(plan: AuditPlan, held_out: Records) -> list[Scorer]:
     given = [opened.scorer for opened in plan.references]
     if given or plan.recipe is None:
         return given
+    progress("reference models", 0)
     if plan.tuning is not None:
+        # With a held-out folder of its own, ids may recur: nobody is scored by a model that saw them.
+        tested = np.concatenate([subject_ids_of(plan.members), subject_ids_of(held_out)])
         return train_references(
-            plan.recipe, plan.model.tokenizer, plan.tuning, count=plan.recipe_count, seed=plan.seed
+            plan.recipe,
+            plan.model.tokenizer,
+            Filtered(plan.tuning, tested),
+            count=plan.recipe_count,
+            seed=plan.seed,
         )
     return [folded_reference(plan.recipe, plan.model.tokenizer, held_out, seed=plan.seed)]
 

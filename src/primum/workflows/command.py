@@ -43,9 +43,8 @@ def audit_plan(
             folder=str(others.path),
         )
     side = HELD_OUT if HELD_OUT in splits else splits[0]
-    names = {"records": records.digest()}
-    if held_out is not None:
-        names["held_out"] = held_out.digest()
+    digest = records.digest()
+    names = {"members": digest, "held_out": held_out.digest() if held_out else digest}
     return AuditPlan(
         model=model,
         members=records.split(TRAIN),
@@ -65,5 +64,11 @@ def audit_plan(
 
 
 def written_command(arguments: Sequence[str]) -> str:
-    """Quote a command line so that a shell reads it back the same."""
-    return shlex.join(["primum", *arguments])
+    """Quote a command line so that a shell reads it back; without --out, which shapes no finding."""
+    kept, words = ["primum"], iter(arguments)
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out="):
+            kept.append(word)
+    return shlex.join(kept)

@@ -1,0 +1,112 @@
+"""The examples run, and say what their page promises."""
+
+import os
+import re
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from primum.cli.main import run
+from primum.evidence.audit import Audit
+from primum.evidence.finding import Finding
+from primum.report.files import read_audit
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+REAL = Path(os.environ.get("PRIMUM_REAL_DATA") or ROOT.parent / "shared" / "data" / "ehr-mimic3-demo-meds")
+PRIMARY, FEW_FALSE = "membership.combined.auc", "membership.combined.tpr"
+
+
+def finding(audit: Audit, test: str) -> Finding:
+    return next(one for one in audit.findings if one.test == test)
+
+
+def needed(one: Finding) -> Mapping[str, Any]:
+    return next(reason.parameters for reason in one.reasons if reason.code == "needs_patients")
+
+
+def test_audit_in_python() -> None:
+    audit = runpy.run_path(str(EXAMPLES / "audit_in_python.py"))["main"]()
+    primary = finding(audit, PRIMARY)
+    assert (audit.exit_status, primary.verdict) == (1, "leak")
+    assert primary.estimates[0].n == (40, 60)
+    assert primary.estimates[0].low > 0.55
+
+
+def test_every_example_is_on_its_page_and_short() -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    scripts = sorted(EXAMPLES.glob("*.py"))
+    assert len(scripts) == 2
+    for script in scripts:
+        assert f"({script.name})" in page
+        assert len(script.read_text(encoding="utf-8").splitlines()) < 90
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not REAL.is_dir():
+        pytest.skip("the MIMIC-III demo is not here")
+    out = tmp_path_factory.mktemp("mimic3")
+    statuses = runpy.run_path(str(EXAMPLES / "mimic3_demo.py"))["main"](REAL, out)
+    assert statuses == {"plain": 1, "private": 3}
+    return out
+
+
+@pytest.mark.real_data
+def test_real_people_a_large_leak_is_seen(real: Path) -> None:
+    audit, _ = read_audit(real / "plain")
+    primary = finding(audit, PRIMARY)
+    assert audit.patients == {"members": 50, "held_out": 40}
+    assert primary.verdict == "leak"
+    assert primary.estimates[0].low > 0.7
+
+
+@pytest.mark.real_data
+def test_real_people_what_lacks_power_is_inconclusive(real: Path) -> None:
+    for name, tests in (("plain", [FEW_FALSE]), ("private", [PRIMARY, FEW_FALSE])):
+        audit, _ = read_audit(real / name)
+        assert [finding(audit, test).verdict for test in tests] == ["inconclusive"] * len(tests)
+        few = next(r for r in finding(audit, FEW_FALSE).reasons if r.code == "too_few_patients")
+        assert few.parameters == {"have": 40, "needed": 300}
+    private, _ = read_audit(real / "private")
+    assert not any(one.harmful for one in private.findings)
+    combined = [one for one in private.findings if one.test.startswith("membership.combined")]
+    assert {one.verdict for one in combined} <= {"inconclusive", "confounded"}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("lang", "sentence"),
+    [
+        ("en", "at least {} training and {} held-out patients would be needed"),
+        ("fr", "il faudrait au moins {} patients d’entraînement et {} témoins"),
+    ],
+)
+def test_real_people_the_report_says_how_many_would_be_needed(
+    real: Path, tmp_path: Path, lang: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    assert run(["report", "show", str(real / "private"), "--lang", lang, "--html", str(page)]) == 0
+    numbers = needed(finding(read_audit(real / "private")[0], PRIMARY))
+    assert numbers == {"needed_members": 590, "needed_held_out": 472}
+    expected = sentence.format(numbers["needed_members"], numbers["needed_held_out"])
+    for said in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert expected in re.sub(r"\s+", " ", said)
+    if lang == "en":
+        assert expected in re.sub(r"\s+", " ", (real / "private" / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.real_data
+def test_real_people_stay_out_of_the_shareable_files(real: Path) -> None:
+    import pyarrow.parquet as pq
+
+    ids = pq.read_table(REAL / "metadata" / "subject_splits.parquet")["subject_id"].to_pylist()
+    assert len(ids) == 100
+    for name in ("plain", "private"):
+        for file in ("findings.json", "report.html", "run.json"):
+            text = (real / name / file).read_text(encoding="utf-8")
+            words = set(re.findall(r"(?<![\d.])\d{5,}(?![\d.])", text))
+            assert not words & {str(one) for one in ids if one >= 10_000}, (name, file)
