@@ -20,8 +20,8 @@ def main() -> primum.Audit:
     members, held_out = (InMemory((cohort.splits[name],)) for name in ("train", "held_out"))
     profile = learn_profile(members)
     tokenizer = Tokenizer(vocabulary_of(catalogue_codes(settings), profile), profile)
-    recipe = SmallCausalRecipe(LoopSettings(epochs=30), width=32, layers=1)
-    model = recipe.fit(tokenizer.encode(cohort.splits["train"]), seed=0)
+    train = tokenizer.encode(cohort.splits["train"])
+    model = SmallCausalRecipe(LoopSettings(epochs=30), width=32, layers=1).fit(train, seed=0)
     with TemporaryDirectory() as folder:
         save_folder(Path(folder), model, tokenizer)
         return primum.audit(folder, members, held_out, seed=0)
@@ -29,5 +29,4 @@ def main() -> primum.Audit:
 
 if __name__ == "__main__":
     for finding in main().findings:
-        for one in finding.estimates[:1]:
-            print(f"{finding.test}: {finding.verdict}, {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]")
+        print(finding.test, finding.verdict, *finding.estimates[:1])

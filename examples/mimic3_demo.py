@@ -60,20 +60,8 @@ def audit(folder: Path, out: Path, name: str, *, seed: int) -> int:
     """Run ``primum audit`` as anyone would."""
     print(f"\n{name} model")
     model, report = out / "models" / name, out / name
-    return run(
-        [
-            "audit",
-            str(model),
-            "--records",
-            str(folder),
-            "--out",
-            str(report),
-            "--seed",
-            str(seed),
-            "--lang",
-            "en",
-        ]
-    )
+    where = ["--records", str(folder), "--out", str(report)]
+    return run(["audit", str(model), *where, "--seed", str(seed), "--lang", "en"])
 
 
 if __name__ == "__main__":

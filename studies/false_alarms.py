@@ -1,8 +1,8 @@
 """False alarms: frozen models audited on patients of whom none trained them (acceptance 2).
 
 Five models, each with forty disjoint draws of 300 patients a side; nobody is ever drawn twice. In the second
-arm the held-out histories lose their last two fifths, so that the two sides differ in length alone, in the third
-their last tenth, which the blind baseline hardly sees.
+arm the held-out histories lose their last two fifths, so that the two sides differ in length alone; in the
+third they lose their last tenth, which the blind baseline hardly sees.
 """
 
 from collections import Counter

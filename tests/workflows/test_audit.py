@@ -88,8 +88,10 @@ def test_the_python_function_is_the_same_audit(world: World) -> None:
 def test_shards_change_nothing(world: World) -> None:
     whole = run_audit(AuditPlan(world.opened(), *world.sides())).audit
     cuts = [np.arange(7), np.arange(7, 29), np.array([29])]
-    parts = [InMemory(tuple(side.select(cut) for cut in cuts)) for side in (world.members, world.held_out)]
-    cut = run_audit(AuditPlan(world.opened(), *parts)).audit
+    members, held_out = (
+        InMemory(tuple(side.select(cut) for cut in cuts)) for side in (world.members, world.held_out)
+    )
+    cut = run_audit(AuditPlan(world.opened(), members, held_out)).audit
     assert [one.verdict for one in cut.findings] == [one.verdict for one in whole.findings]
     for left, right in zip(whole.findings, cut.findings, strict=True):
         for one, other in zip(left.estimates, right.estimates, strict=True):
@@ -185,6 +187,24 @@ def test_a_vocabulary_that_knows_little_of_the_records_is_refused(world: World) 
     with pytest.raises(VocabularyError, match=r"less than 50.0 %: give .* Unknown kinds of codes: OTHER"):
         run_audit(plan)
     assert recorder.asked == []
+
+
+def test_a_site_of_a_few_patients_is_not_named(world: World) -> None:
+    def at_sites(histories: Histories, ours: int) -> Histories:
+        """Send the first patients to one site, everybody else to another."""
+        codes = (*histories.codes, "SITE//ONLYHERE", "SITE//ELSEWHERE")
+        site = np.array([code.startswith("SITE//") for code in codes])[histories.code_ids]
+        owner = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
+        moved = np.where(owner < ours, len(codes) - 2, len(codes) - 1)
+        return replace(histories, codes=codes, code_ids=np.where(site, moved, histories.code_ids))
+
+    for ours, named in ((2, False), (3, True)):
+        sides = [InMemory((at_sites(side, ours),)) for side in (world.members, world.held_out)]
+        audit = primum.audit(world.model, sides[0], sides[1])
+        tests = {one.test for one in audit.findings}
+        assert "membership.combined.auc@site=ELSEWHERE" in tests
+        assert ("membership.combined.auc@site=ONLYHERE" in tests) == named
+        assert (b"ONLYHERE" in canonical_bytes(audit)) == named
 
 
 def test_utility_stands_beside_counting_codes(world: World) -> None:

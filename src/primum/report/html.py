@@ -183,12 +183,15 @@ def _plots(audit: Audit, language: Language) -> tuple[Plot, ...]:
 
 
 def _table(series: Series, language: Language) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    headings = tuple(sentences.named(_COLUMNS, name, language=language) for name in series.columns)
-    points = list(zip(*series.columns.values(), strict=True))
+    # Files keep keys in another order than the one in which columns are read.
+    known = [name for name in _COLUMNS if name in series.columns]
+    names = [*known, *sorted(set(series.columns) - set(known))]
+    headings = tuple(sentences.named(_COLUMNS, name, language=language) for name in names)
+    points = list(zip(*(series.columns[name] for name in names), strict=True))
     step = max(1, math.ceil(len(points) / _MOST_ROWS))
     kept = points[::step] if len(points) % step == 1 or step == 1 else [*points[::step], points[-1]]
     rows = (
-        tuple(_cell(name, value, language) for name, value in zip(series.columns, point, strict=True))
+        tuple(_cell(name, value, language) for name, value in zip(names, point, strict=True))
         for point in kept
     )
     return headings, tuple(rows)
@@ -210,7 +213,7 @@ def _citations(audit: Audit) -> tuple[tuple[str, str], ...]:
 def _flat(run: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Flatten nested mappings, so that any record of a run becomes one list of names and values."""
     flat: dict[str, object] = {}
-    for key, value in run.items():
+    for key, value in sorted(run.items()):
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key} · ")
         else:

@@ -111,7 +111,12 @@ def patient_scores(members: Group, held_out: Group, *, seed: int) -> tuple[Patie
         blind_scores(features[scorable], is_member[scorable], seed=seed, dense_columns=DENSE_COLUMNS),
         strata(table)[scorable],
         {name: values[scorable] for name, values in components.items()},
-        {name: mask[scorable] for name, mask in groups.items()},
+        # A site is named in the report as the records name it: not when it would point at a few people.
+        {
+            name: mask[scorable]
+            for name, mask in groups.items()
+            if not name.startswith("site=") or mask[scorable].sum() >= SMALLEST_CELL
+        },
     )
     return scores, int((~scorable).sum())
 
