@@ -39,6 +39,8 @@ def audit_command(
 ) -> int:
     """Test what MODEL remembers of the patients who trained it.
 
+    MODEL is a folder with config.json, model.safetensors, vocab.json and token_profile.json.
+
     Exit status: 0 nothing found, 1 harm found, 2 unusable input, 3 it could not be told, 4 the machine.
 
     Example: primum audit model/ --records meds/ --reference other-model/ --out report/

@@ -18,7 +18,7 @@ app = typer.Typer(
     help="Primum tells what a clinical AI model remembers about its patients. Primum non nocere.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 app.command("audit")(audit_command)

@@ -14,7 +14,7 @@ from primum.report.show import summary_table
 from primum.workflows.outputs import replace_file
 
 report_app = typer.Typer(
-    help="Look again at an audit that was kept.", no_args_is_help=True, rich_markup_mode=None
+    help="Look again at an audit that was kept.", no_args_is_help=True, rich_markup_mode="rich"
 )
 
 

@@ -67,7 +67,8 @@ def epsilon_lower_bound(
     held = _side(*bounding, above=above)
     low = float(_ratio(*_limits(*held, threshold, tail=tail), delta=delta)[0])
     hit, missed = ((part > threshold).mean(keepdims=True) for part in held)
-    value = float(_ratio(hit, missed, delta=delta)[0])
+    # a ratio below one shows nothing, which is what an epsilon of 0 says
+    value = float(np.maximum(_ratio(hit, missed, delta=delta)[0], 0.0))
     method = f"clopper-pearson on held-back patients, one-sided, delta {delta:g}"
     return Estimate("epsilon", value, max(0.0, low), math.inf, (first.size, second.size), method, level)
 

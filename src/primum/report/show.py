@@ -40,12 +40,12 @@ def summary_table(audit: Audit, language: Language) -> RenderableType:
                 sentences.patients(first, language=language),
             ]
         table.add_row(
-            Text(sentences.title_of(finding.test, language=language)),
+            Text(_name(finding.test, language)),
             Text(f"{word.icon} {language.text(word.word)}", style=_STYLES[word.tone]),
             *(Text(cell) for cell in cells),
         )
     sentences_said = [*said.sentences]
-    if isinstance(known := audit.context.get("coverage"), float):
+    if isinstance(known := audit.context.get("coverage"), int | float):
         sentences_said.append(
             language.text(
                 "The model's vocabulary knows {share} of the recorded events.",
@@ -54,3 +54,13 @@ def summary_table(audit: Audit, language: Language) -> RenderableType:
         )
     lead = Text("\n".join(sentences_said))
     return Group(headline, lead, Text(), table)
+
+
+def _name(test: str, language: Language) -> str:
+    """Name a test; one about a group by the group alone, indented, so that a narrow terminal shows whom."""
+    _, _, group = test.partition("@")
+    return (
+        f"  {sentences.group_name(group, language=language)}"
+        if group
+        else sentences.title_of(test, language=language)
+    )

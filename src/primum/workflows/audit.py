@@ -103,6 +103,7 @@ def audit(
     *,
     references: Sequence[OpenedModel | Path | str] = (),
     recipe: Trainable | None = None,
+    canaries: CanaryPlan | None = None,
     tests: Sequence[str] | None = None,
     membership: Membership = "observed",
     seed: int = 0,
@@ -118,6 +119,8 @@ def audit(
         Models of the same vocabulary that saw none of these patients.
     recipe : Trainable or None
         Trains two references on halves of the held-out patients, when there are no `references`.
+    canaries : CanaryPlan or None
+        Planted records and twins among the records, as :meth:`primum.MedsFolder.canaries` reads them.
     tests : sequence of str or None
         Prefixes of test names; None means all.
     membership : {"observed", "randomised"}
@@ -141,6 +144,7 @@ def audit(
         held_out=held_out,
         references=[one if isinstance(one, OpenedModel) else open_model(Path(one)) for one in references],
         recipe=recipe,
+        canaries=canaries,
         only=tuple(tests or ()),
         membership=membership,
         seed=seed,
@@ -180,6 +184,7 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
         "min_k_share": MIN_K_SHARE,
         "reference_models": len(references),
         "reference_design": _design(plan),
+        "reference_digests": " ".join(opened.ref.digest for opened in plan.references),
         "unscored": unscored,
     }
     findings = [

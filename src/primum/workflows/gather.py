@@ -9,6 +9,7 @@ from scipy import sparse
 from primum.audits.privacy.membership import membership_scores
 from primum.errors import RecordsError
 from primum.evidence.blind import blind_scores
+from primum.evidence.curves import SMALLEST_CELL
 from primum.evidence.membership import PatientScores
 from primum.models.opened import OpenedModel
 from primum.models.protocols import Scorer
@@ -97,13 +98,11 @@ def patient_scores(members: Group, held_out: Group, *, seed: int) -> tuple[Patie
     }
     table = join_tables([members.table, held_out.table])
     scorable = np.isfinite(components["loss"])
-    for side in (is_member, ~is_member):
-        if not (scorable & side).any():
-            raise RecordsError(
-                "No patient of the {side} has two events that the model knows: check that the token profile "
-                "fits these records.",
-                side="members" if side[0] else "held-out patients",
-            )
+    if not (scorable & is_member).any() or not (scorable & ~is_member).any():
+        raise RecordsError(
+            "On one side no patient has two events that the model knows: check that the token profile fits "
+            "these records."
+        )
     features = sparse.vstack([members.features, held_out.features], format="csr")
     groups = subgroups(table, rare=np.concatenate([members.rare, held_out.rare]))
     scores = PatientScores(
