@@ -147,7 +147,13 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     assert run(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert "Error" in said.err
+    assert said.err.count("\n") == 1
+    assert "--help" in said.err
+
+
+def test_errors_speak_the_language_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["audit", "nowhere", "--records", "nowhere", "--lang", "fr"]) == 2
+    assert capsys.readouterr().err.startswith("nowhere n’est pas un dossier de modèle")
 
 
 def test_french_speakers_are_answered_in_french(

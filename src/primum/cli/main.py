@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -36,14 +37,17 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run with `arguments` and return the exit status; the only place that turns an error into a sentence."""
-    language = Language(preferred_language())
+    language = _language(arguments)
     try:
         status = app(arguments, standalone_mode=False, obj=arguments)
         if status == _INTERRUPTED:  # typer makes this of Ctrl-C, and says nothing
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except click.UsageError as error:
-        error.show()
+        help_of = error.ctx.command_path if error.ctx else "primum"
+        _say(
+            language.text("{problem} Try: {command} --help", problem=error.format_message(), command=help_of)
+        )
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt):
         _say(language.text("Interrupted: nothing was written."))
@@ -59,10 +63,16 @@ def run(arguments: list[str]) -> int:
         _say(language.error(machine))
         return machine.exit_status
     except Exception as error:
-        return _bug(error)
+        return _bug(error, language)
 
 
-def _bug(error: Exception) -> int:
+def _language(arguments: list[str]) -> Language:
+    """Speak the language of ``--lang`` before the options are parsed, for errors in them too."""
+    asked = [after for option, after in pairwise(arguments) if option == "--lang"]
+    return Language("fr" if asked == ["fr"] else "en" if asked == ["en"] else preferred_language())
+
+
+def _bug(error: Exception, language: Language) -> int:
     """Say where, never what: the text of an unforeseen error may hold patient data."""
     if os.environ.get("PRIMUM_TRACEBACK"):
         raise error
@@ -72,7 +82,6 @@ def _bug(error: Exception) -> int:
         if "primum" in code.co_filename:
             place = f"{Path(code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
-    language = Language(preferred_language())
     _say(
         language.text(
             "This is a bug in Primum ({kind} at {place}): please report it; PRIMUM_TRACEBACK=1 shows more, "

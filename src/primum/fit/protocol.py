@@ -33,7 +33,7 @@ def load_recipe(place: str) -> Trainable:
     module_name, _, name = place.partition(":")
     try:
         recipe = getattr(importlib.import_module(module_name), name)()
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    except Exception as error:  # the module is the user's: whatever it raises is theirs to mend
         raise InputError(
             "The recipe {place} cannot be imported: give module:name of a function without arguments.",
             place=place,

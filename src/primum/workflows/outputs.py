@@ -105,8 +105,8 @@ def run_facts(seconds: Mapping[str, float]) -> dict[str, object]:
 
 
 def scores_table(scores: PatientScores) -> pl.DataFrame:
-    """One row a patient, numbered in an order that is not that of the records."""
-    order = np.random.default_rng(len(scores.is_member)).permutation(len(scores.is_member))
+    """One row a patient, numbered by chance: the order of the records would name them."""
+    order = np.random.default_rng().permutation(len(scores.is_member))
     _, combined = combined_score(scores.components)
     columns = {
         "patient": np.arange(len(order)),
