@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test study bench look clean
+.PHONY: demo test study bench pictures clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/primum demo
@@ -20,6 +20,10 @@ study: $(VENV)/test.installed
 
 bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.bench
+
+# The pictures of the documentation, from a finished demonstration; needs chromium.
+pictures: demo
+	$(BIN)/python -m studies.pictures primum-demo
 
 clean:
 	rm -rf $(VENV) primum-demo
