@@ -62,12 +62,12 @@ def weak(seed: int) -> Figures:
     return {"harmful": float(harmful), "auc": float(np.median(areas))}
 
 
-def canaries(seed: int) -> Figures:
+def canaries(seed: int, *, epochs: int = 6) -> Figures:
     """Plant 50 canaries a number of copies among 1,000 patients; as many optimiser steps as without."""
     wanted = replace(SETTINGS, sizes={"train": 1000, "held_out": 1}, canary_pairs=CANARY_PAIRS)
     cohort = synthetic_cohort(wanted, seed=1000 + seed)
-    steps = 6 * -(-1000 // 16)
-    model = target(cohort.splits["train"], epochs=6, seed=seed, max_steps=steps)
+    steps = epochs * -(-1000 // 16)
+    model = target(cohort.splits["train"], epochs=epochs, seed=seed, max_steps=steps)
     reference = shared_reference(1000, seed=seed % 2)
     plan = cohort.canaries
     assert plan is not None
@@ -119,6 +119,11 @@ def one(job: Job) -> Figures:
     return {"weak": weak, "canaries": canaries, "protected": protected}[kind](seed)
 
 
+def canaries_trained_longer(seed: int) -> Figures:
+    """Plant as before, in a model of as many steps as ten epochs without canaries take."""
+    return canaries(seed, epochs=10)
+
+
 def spread(values: Sequence[float]) -> str:
     """Median and range."""
     return f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
@@ -129,6 +134,7 @@ def main() -> None:
     counts = {"strong": 3, "moderate": 3, "canaries": 3, "protected": 5, "weak": WEAK_MODELS}
     jobs = [(kind, seed) for kind, count in counts.items() for seed in range(count)]
     results = dict(zip(jobs, in_parallel(one, jobs), strict=True))
+    longer = in_parallel(canaries_trained_longer, list(range(counts["canaries"])))
 
     def column(kind: str, name: str) -> list[float]:
         return [results[kind, seed][name] for seed in range(counts[kind])]
@@ -148,10 +154,12 @@ def main() -> None:
     table.add("1,000 patients, 3 epochs", "AUC, calibrated", spread(column("weak", "auc")), "", "")
     table.add("", "harmful after Holm, 300 a side", f"{found} of {total}", "≥ 54 of 60", found >= 54)
     for copies in (1, 2, 4, 8, 16):
-        values = column("canaries", f"d={copies}")
         required = "≥ .95" if copies >= 4 else "reported"
-        holds = bool(np.median(values) >= 0.95) if copies >= 4 else ""
-        table.add("canaries, 50 pairs", f"AUC, {copies} copies", spread(values), required, holds)
+        for steps, figures in ((378, [results["canaries", s] for s in range(3)]), (630, longer)):
+            values = [figure[f"d={copies}"] for figure in figures]
+            holds = bool(np.median(values) >= 0.95) if copies >= 4 else ""
+            what = f"AUC, {copies} copies, {steps} steps"
+            table.add("canaries, 50 pairs", what, spread(values), required, holds)
     clean = counts["protected"] - int(sum(column("protected", "harmful")))
     table.add("protected, 300 patients", "AUC, calibrated", spread(column("protected", "auc")), "", "")
     table.add("", "audits without harm", f"{clean} of 5", "≥ 4 of 5", clean >= 4)
