@@ -4,6 +4,7 @@ A Llama of 128 hidden units and 4 layers is trained for a known number of epochs
 patients who trained nothing. Medians with their ranges.
 """
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,7 +38,8 @@ CANARY_PAIRS = 50
 def known_strength(patients: int, epochs: int, seed: int) -> Figures:
     """Audit all who trained a model against 1,000 who did not."""
     members = people(patients, seed=[30, patients, epochs, seed])
-    pair = Pair(target(members, epochs=epochs, seed=seed), shared_reference(1000, seed=seed % 2))
+    known = shared_reference(1000, seed=seed % 2, epochs=min(epochs, 10))
+    pair = Pair(target(members, epochs=epochs, seed=seed), known)
     audit = audited(pair, members, people(1000, seed=[31, patients, epochs, seed]), seed=seed)
     names = ("loss", "min_k", "min_k_pp", "ratio")
     return {
@@ -50,7 +52,7 @@ def known_strength(patients: int, epochs: int, seed: int) -> Figures:
 def weak(seed: int) -> Figures:
     """Train once on 1,000 patients for three epochs; audit three disjoint draws of 300 a side."""
     members = people(1000, seed=[32, seed])
-    pair = Pair(target(members, epochs=3, seed=seed), shared_reference(1000, seed=seed % 2))
+    pair = Pair(target(members, epochs=3, seed=seed), shared_reference(1000, seed=seed % 2, epochs=3))
     order = np.random.default_rng(seed).permutation(1000)
     harmful, areas = 0, []
     for draw in range(WEAK_DRAWS):
@@ -68,7 +70,7 @@ def canaries(seed: int, *, epochs: int = 6) -> Figures:
     cohort = synthetic_cohort(wanted, seed=1000 + seed)
     steps = epochs * -(-1000 // 16)
     model = target(cohort.splits["train"], epochs=epochs, seed=seed, max_steps=steps)
-    reference = shared_reference(1000, seed=seed % 2)
+    reference = shared_reference(1000, seed=seed % 2, epochs=epochs)
     plan = cohort.canaries
     assert plan is not None
     row = {int(subject): place for place, subject in enumerate(plan.subject_ids)}
@@ -98,7 +100,7 @@ def protected(seed: int) -> Figures:
     tokens = tokenizer().encode(members)
     model = SmallCausalRecipe(LoopSettings(epochs=1)).build(tokens.vocabulary_size, seed=seed)
     ledger = fit_private(model, tokens, settings=PrivateSettings(epsilon=8.0, steps=40, seed=seed))
-    pair = Pair(model, shared_reference(1000, seed=seed % 2))
+    pair = Pair(model, shared_reference(1000, seed=seed % 2, epochs=10))
     audit = audited(pair, members, people(1000, seed=[35, seed]), seed=seed)
     return {
         "auc": finding(audit, "membership.combined.auc").estimates[0].value,
@@ -169,4 +171,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its own name, so that what is kept of a run serves the next one however it is started.
+    importlib.import_module("studies.power").main()

@@ -4,6 +4,7 @@ Held-out patients from a year later or from the other site are `confounded` for 
 one, and never exit 0. Training patients who come back among the held-out under other identifiers are found.
 """
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -94,4 +95,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its own name, so that what is kept of a run serves the next one however it is started.
+    importlib.import_module("studies.traps").main()

@@ -26,7 +26,7 @@ from primum.workflows.audit import AuditPlan, run_audit
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 SETTINGS = SyntheticSettings(canary_pairs=0)
-REFERENCE = LoopSettings(epochs=10, patience=1)
+LONGEST = 10
 
 
 def people(count: int, *, seed: Sequence[int]) -> Histories:
@@ -64,10 +64,13 @@ def target(
     return recipe.fit(tokenizer().encode(members), max_steps=max_steps, seed=seed)
 
 
-def reference(count: int, *, seed: int, width: int = 128, layers: int = 4) -> CausalModel:
+def reference(
+    count: int, *, seed: int, epochs: int = LONGEST, width: int = 128, layers: int = 4
+) -> CausalModel:
     """Train a reference on patients who are in no other group, stopped on yet others."""
     encode = tokenizer().encode
-    return SmallCausalRecipe(REFERENCE, width=width, layers=layers).fit(
+    loop = LoopSettings(epochs=min(epochs, LONGEST), patience=1)
+    return SmallCausalRecipe(loop, width=width, layers=layers).fit(
         encode(people(count, seed=[7, seed])), validation=encode(people(100, seed=[8, seed])), seed=seed + 500
     )
 
@@ -76,15 +79,19 @@ _STORE = joblib.Memory("studies/cache", verbose=0)
 
 
 @_STORE.cache  # type: ignore[untyped-decorator]
-def _reference_weights(count: int, seed: int) -> dict[str, NDArray[np.float32]]:
-    weights = reference(count, seed=seed).module.state_dict()
+def _reference_weights(count: int, seed: int, epochs: int) -> dict[str, NDArray[np.float32]]:
+    weights = reference(count, seed=seed, epochs=epochs).module.state_dict()
     return {name: value.numpy() for name, value in weights.items()}
 
 
-def shared_reference(count: int, *, seed: int) -> CausalModel:
-    """Return a full-size reference, trained once and kept for every study that asks."""
-    model = SmallCausalRecipe(REFERENCE).build(len(tokenizer().vocabulary.tokens), seed=0)
-    weights = _reference_weights(count, seed)
+def shared_reference(count: int, *, seed: int, epochs: int) -> CausalModel:
+    """Return a full-size reference, trained once and kept for every study that asks.
+
+    It trains as long as its target (up to ten epochs, and no longer than it improves): with a longer training
+    the ratio would also measure who profits from more training, which is noise.
+    """
+    model = SmallCausalRecipe(LoopSettings(epochs=1)).build(len(tokenizer().vocabulary.tokens), seed=0)
+    weights = _reference_weights(count, seed, epochs)
     model.module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return model
 
