@@ -200,3 +200,12 @@ def test_level_must_be_a_share_and_pairs_must_match() -> None:
         auc([1.0, 2.0], [0.0, 1.5], level=95)
     with pytest.raises(InputError, match="same patients"):
         auc_difference([1.0, 2.0], [0.0, 1.5], [1.0], [0.0, 1.5])
+
+
+@pytest.mark.parametrize("wrong", [1, 5, 40])
+def test_the_interval_is_narrow_just_below_one(wrong: int) -> None:
+    """Variances near AUC 1 are tiny; no floor may turn them into an interval from 0 to 1."""
+    members = np.concatenate([np.full(wrong, -0.5), np.linspace(2, 3, 300 - wrong)])
+    found = auc(members, np.linspace(-1, 1, 1000))
+    assert found.value > 0.85
+    assert found.value - 0.12 < found.low < found.value < found.high < 1

@@ -11,6 +11,7 @@ from primum.records.ragged import IntArray
 from primum.records.tokens import TokenBatch
 
 IGNORED = -100
+_POOL = 12
 Progress = Callable[[int, int], None]
 
 
@@ -58,7 +59,7 @@ def fit_model(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, settings.warmup))
     best = BestCheckpoint(model, validation, patience=settings.patience)
     taken = 0
-    for order in _epochs(len(patient), steps, settings.batch, np.random.default_rng(seed)):
+    for order in _epochs(length, steps, settings.batch, np.random.default_rng(seed)):
         model.module.train()
         for rows in order:
             ids = padded(train, patient[rows], start[rows], length[rows])
@@ -83,12 +84,19 @@ def _rate(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (step - rising) / max(1.0, steps - rising))))
 
 
-def _epochs(count: int, steps: int, batch: int, rng: np.random.Generator) -> list[list[IntArray]]:
-    """Plan every step: shuffled windows, epoch after epoch, cut off after `steps`."""
+def _epochs(length: IntArray, steps: int, batch: int, rng: np.random.Generator) -> list[list[IntArray]]:
+    """Plan every step: shuffled windows, epoch after epoch, cut off after `steps`.
+
+    Within each shuffled pool of several batches, windows of like length go together: padding, two thirds of
+    the work with batches at random, shrinks, and who meets whom still changes from epoch to epoch.
+    """
     plan: list[list[IntArray]] = []
-    while steps > 0 and count:
-        order = rng.permutation(count)
-        cuts = [order[first : first + batch] for first in range(0, count, batch)][:steps]
+    while steps > 0 and len(length):
+        order = rng.permutation(len(length))
+        pools = [order[first : first + _POOL * batch] for first in range(0, len(order), _POOL * batch)]
+        pools = [pool[np.argsort(length[pool], kind="stable")] for pool in pools]
+        cuts = [pool[first : first + batch] for pool in pools for first in range(0, len(pool), batch)]
+        cuts = [cuts[place] for place in rng.permutation(len(cuts))][:steps]
         steps -= len(cuts)
         plan.append(cuts)
     return plan

@@ -165,6 +165,7 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
     clock.lap("reference models")
     sides: list[Group] = []
     for stage, records in ((_MEMBERS_STAGE, members), (_HELD_OUT_STAGE, held_out)):
+        progress(stage, 0)
         side = gather(
             plan.model,
             records,

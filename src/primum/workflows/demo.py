@@ -39,6 +39,7 @@ class DemoSettings:
     private_steps: int = 40
     private_batch: int = 100
     epsilon: float = 8.0
+    canary_pairs: int = 4
     width: int = 128
     layers: int = 4
 
@@ -118,7 +119,8 @@ def run_demo(
 
 def _prepare(folder: Path, settings: DemoSettings, seed: int, progress: Progress) -> _Bench:
     wanted = SyntheticSettings(
-        sizes={"train": settings.members, "tuning": settings.tuning, "held_out": settings.held_out}
+        sizes={"train": settings.members, "tuning": settings.tuning, "held_out": settings.held_out},
+        canary_pairs=settings.canary_pairs,
     )
     cohort = synthetic_cohort(wanted, seed=seed)
     write_meds(
