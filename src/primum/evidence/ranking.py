@@ -320,7 +320,7 @@ def _interval(value: float, components: FloatArray, *, pairs: int, level: float)
     variance = float(components[:, 0].sum())
     if variance > 0 and 0 < value < 1:
         # as shares of the variance: near AUC 1 it is so small that its square would vanish
-        freedom = 1 / float(((components[:, 0] / variance) ** 2 / components[:, 1]).sum())
+        freedom = 1 / max(float(((components[:, 0] / variance) ** 2 / components[:, 1]).sum()), 1e-9)
         # DeLong alone covers 84 % where 10 members meet AUC .97: few patients carry all the errors
         spread = math.sqrt(variance + value * (1 - value) / pairs**2)
         half = float(stdtrit(freedom, 1 - tail)) * spread / (value * (1 - value))
