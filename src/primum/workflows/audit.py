@@ -204,15 +204,21 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
         findings=tuple(findings),
         context={
             **utility(*sides),
+            **_facts(plan.model),
             "coverage": coverage.share,
-            "context": plan.model.context,
-            "parameters": plan.model.parameters,
-            "vocabulary": len(plan.model.tokenizer.vocabulary.tokens),
             "dropped_overlap": dropped,
-            "version": metadata.version("primum"),
         },
     )
     return AuditResult(result, scores, clock.seconds)
+
+
+def _facts(model: OpenedModel) -> dict[str, Scalar]:
+    return {
+        "context": model.context,
+        "parameters": model.parameters,
+        "vocabulary": len(model.tokenizer.vocabulary),
+        "version": metadata.version("primum"),
+    }
 
 
 def _separate(plan: AuditPlan, progress: Progress) -> tuple[Records, Records, int, int]:
