@@ -1,12 +1,11 @@
 """Real people: two small models of 50 intensive-care patients, and what an audit can say of each.
 
-    python examples/mimic3_demo.py FOLDER        or PRIMUM_REAL_DATA=FOLDER python examples/mimic3_demo.py
+    python examples/mimic3_demo.py FOLDER
 
 FOLDER holds the MIMIC-III demo (100 patients) as MEDS 0.4, split into train (50), tuning (10) and held_out
 (40). The models, their reports and nothing else are written to ./primum-mimic3-demo.
 """
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +64,6 @@ def audit(folder: Path, out: Path, name: str, *, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    given = [*sys.argv[1:2], os.environ.get("PRIMUM_REAL_DATA", "")][0]
-    if not given:
-        sys.exit("Give the folder of the MIMIC-III demo in MEDS, or set PRIMUM_REAL_DATA.")
-    print(main(Path(given), Path("primum-mimic3-demo")))
+    if len(sys.argv) != 2:
+        sys.exit("Give the folder of the MIMIC-III demo in MEDS.")
+    print(main(Path(sys.argv[1]), Path("primum-mimic3-demo")))

@@ -16,7 +16,7 @@ from primum.report.files import read_audit
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-REAL = Path(os.environ.get("PRIMUM_REAL_DATA") or ROOT.parent / "shared" / "data" / "ehr-mimic3-demo-meds")
+REAL = Path(os.environ.get("PRIMUM_REAL_DATA") or ROOT.parent / "shared" / "data") / "ehr-mimic3-demo-meds"
 PRIMARY, FEW_FALSE = "membership.combined.auc", "membership.combined.tpr"
 
 
