@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests import tiny
 
 from primum.fit.causal_recipe import SmallCausalRecipe
 from primum.fit.loop import LoopSettings
@@ -14,7 +15,6 @@ from primum.models.doors import open_model
 from primum.models.hf_folder import save_folder
 from primum.models.protocols import DistributionScorer, Scorer
 from primum.records.histories import FloatArray
-from primum.records.profile import TokenProfile
 from primum.records.ragged import IntArray, offsets_of
 from primum.records.tokenizer import Tokenizer
 from primum.records.tokens import Kind, TokenBatch
@@ -37,17 +37,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         LoopSettings(epochs=1), architecture=request.param, width=16, layers=2, heads=2, context=CONTEXT
     )
     folder: Path = tmp_path_factory.mktemp(request.param)
-    bare = TokenProfile(
-        begin=None,
-        end=None,
-        unknown=None,
-        pad=None,
-        age_tokens=(),
-        age_edges_years=(),
-        gap_tokens=(),
-        gap_edges_days=(),
-    )
-    tokenizer = Tokenizer(Vocabulary(tuple(f"c{i}" for i in range(TOKENS))), bare)
+    tokenizer = Tokenizer(Vocabulary(tuple(f"c{i}" for i in range(TOKENS))), tiny.BARE)
     save_folder(folder, recipe.build(TOKENS, seed=3), tokenizer)
     scorer = open_model(folder).scorer
     assert isinstance(scorer, CausalModel)

@@ -299,7 +299,9 @@ def test_writing_keeps_to_the_meds_schemas(tmp_path: Path) -> None:
     (shard,) = read_all(folder(tmp_path / "a", train_0=table([1, 1, 2])))
     write_meds(tmp_path / "b", {"train": [shard]}, name="tiny")
     root = tmp_path / "b"
-    meds.DataSchema.validate(pq.read_table(root / "data" / "train" / "0.parquet"))
+    written = pq.read_table(root / "data" / "train" / "0.parquet")
+    assert written["subject_id"].to_pylist() == [1, 1, 2]
+    meds.DataSchema.validate(written)  # these three raise when a schema is broken
     meds.SubjectSplitSchema.validate(pq.read_table(root / "metadata" / "subject_splits.parquet"))
     meds.CodeMetadataSchema.validate(pq.read_table(root / "metadata" / "codes.parquet"))
 
