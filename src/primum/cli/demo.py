@@ -73,8 +73,8 @@ def _show(outcome: "DemoOutcome", out: Path, language: Language, *, seconds: flo
             delta=f"{ledger.delta:g}",
         ),
         language.text(
-            "Protection has a price: compare the losses. With so few patients a private model predicts no "
-            "better than counting codes, or worse."
+            "Protection has a price: compare the losses. With so few patients a private model predicts "
+            "little better than counting codes."
         ),
         language.text("Finished in {seconds} s. Open these pages:", seconds=language.number(seconds, 0)),
         *(f"  {out / name / 'report.html'}" for name in ("leaky", "protected")),
