@@ -121,7 +121,7 @@ def audit_and_say_memory(model: str, records: str, out: str) -> None:
     """Audit in this process and print its peak memory."""
     from primum.cli.main import run
 
-    run(["audit", model, "--records", records, "--out", out, "--json"])
+    run(["audit", model, "--records", records, "--only", "membership", "--out", out, "--json"])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 

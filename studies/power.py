@@ -1,7 +1,9 @@
 """Power: planted memorisation of known strength, and what the audit says of it (acceptance 3).
 
 A Llama of 128 hidden units and 4 layers is trained for a known number of epochs and audited against
-patients who trained nothing. Medians with their ranges.
+patients who trained nothing. Medians with their ranges. Canaries are planted among 1,000 patients; 378 and
+630 steps are those of 6 and 10 epochs without them. With 378 steps each record is seen about 2.4 times, and
+four copies do not yet reach .95.
 """
 
 import importlib

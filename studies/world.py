@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import joblib
 import numpy as np
@@ -21,7 +21,8 @@ from primum.records.histories import Histories, InMemory
 from primum.records.profile import learn_profile, vocabulary_of
 from primum.records.synthetic import SyntheticSettings, catalogue_codes, synthetic_patients
 from primum.records.tokenizer import Tokenizer
-from primum.workflows.audit import AuditPlan, run_audit
+from primum.workflows.audit import run_audit
+from primum.workflows.plan import AuditPlan, AuditResult
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -29,10 +30,10 @@ SETTINGS = SyntheticSettings(canary_pairs=0)
 LONGEST = 10
 
 
-def people(count: int, *, seed: Sequence[int]) -> Histories:
+def people(count: int, *, seed: Sequence[int], settings: SyntheticSettings = SETTINGS) -> Histories:
     """Draw fresh patients of the one population; other seeds give other people."""
     first = 1 + int(np.random.default_rng(list(seed)).integers(1 << 40)) * 100_000
-    return synthetic_patients(count, settings=SETTINGS, seed=list(seed), first_subject_id=first)
+    return synthetic_patients(count, settings=settings, seed=list(seed), first_subject_id=first)
 
 
 @cache
@@ -58,21 +59,31 @@ def target(
     max_steps: int | None = None,
     width: int = 128,
     layers: int = 4,
+    context: int = 256,
 ) -> CausalModel:
-    """Train a model on `members`: 0.87M parameters unless a smaller one is asked for."""
-    recipe = SmallCausalRecipe(LoopSettings(epochs=epochs), width=width, layers=layers)
+    """Train a model on `members`: 0.84M parameters unless a smaller one is asked for."""
+    recipe = SmallCausalRecipe(LoopSettings(epochs=epochs), width=width, layers=layers, context=context)
     return recipe.fit(tokenizer().encode(members), max_steps=max_steps, seed=seed)
 
 
 def reference(
-    count: int, *, seed: int, epochs: int = LONGEST, width: int = 128, layers: int = 4
+    count: int,
+    *,
+    seed: int,
+    epochs: int = LONGEST,
+    width: int = 128,
+    layers: int = 4,
+    context: int = 256,
+    settings: SyntheticSettings = SETTINGS,
 ) -> CausalModel:
     """Train a reference on patients who are in no other group, stopped on yet others."""
-    encode = tokenizer().encode
     loop = LoopSettings(epochs=min(epochs, LONGEST), patience=1)
-    return SmallCausalRecipe(loop, width=width, layers=layers).fit(
-        encode(people(count, seed=[7, seed])), validation=encode(people(100, seed=[8, seed])), seed=seed + 500
+    train, validation = (
+        tokenizer().encode(people(size, seed=[first, seed], settings=settings))
+        for first, size in ((7, count), (8, 100))
     )
+    recipe = SmallCausalRecipe(loop, width=width, layers=layers, context=context)
+    return recipe.fit(train, validation=validation, seed=seed + 500)
 
 
 _STORE = joblib.Memory("studies/cache", verbose=0)
@@ -103,16 +114,31 @@ def opened(model: CausalModel, name: str = "study") -> OpenedModel:
     )
 
 
-def audited(made: Pair, members: Histories, held_out: Histories, *, seed: int) -> Audit:
-    """Audit one draw of patients, with the whole command's statistics."""
-    plan = AuditPlan(
-        model=opened(made.model),
-        members=InMemory((members,)),
-        held_out=InMemory((held_out,)),
+def audited(
+    made: Pair,
+    members: Histories,
+    held_out: Histories,
+    *,
+    seed: int,
+    only: Sequence[str] = ("membership",),
+    sampled: int = 500,
+) -> Audit:
+    """Audit one draw of patients, with the whole command's statistics; ``only=()`` asks the whole suite."""
+    return result_of(
+        made.model,
+        members,
+        held_out,
         references=(opened(made.reference, "reference"),),
+        only=only,
         seed=seed,
-    )
-    return run_audit(plan).audit
+        sampled=sampled,
+    ).audit
+
+
+def result_of(model: CausalModel, members: Histories, held_out: Histories, **options: Any) -> AuditResult:
+    """Audit with any of the other fields of :class:`primum.workflows.plan.AuditPlan`; keep the scores too."""
+    plan = AuditPlan(opened(model), InMemory((members,)), InMemory((held_out,)), **options)
+    return run_audit(plan)
 
 
 def finding(audit: Audit, test: str) -> Finding:

@@ -323,6 +323,36 @@ def test_an_interrupted_audit_leaves_nothing(place: Place) -> None:
     assert sorted(place.root.rglob("*")) == sorted([*before, Path(started)])
 
 
+# Stands still where a module would be loaded, as a slow disk does.
+LOADING = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+slow = sys.argv.pop(1)
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == slow:
+            print("loading", flush=True)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow())
+from primum.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "scipy", "matplotlib"])
+def test_a_command_interrupted_while_it_loads(module: str) -> None:
+    command = [sys.executable, "-c", LOADING, module, "report", "show", "nowhere", "--lang", "en"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
+        assert running.stdout
+        assert running.stdout.readline() == "loading\n"
+        running.send_signal(signal.SIGINT)
+        assert running.communicate(timeout=30) == ("", "Interrupted: nothing was written.\n")
+    assert running.returncode == 130
+
+
 def test_a_bug_says_where_and_never_what(
     place: Place, refused: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

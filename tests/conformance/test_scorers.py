@@ -13,7 +13,7 @@ from primum.models import causal
 from primum.models.causal import CausalModel, logits_of
 from primum.models.doors import open_model
 from primum.models.hf_folder import save_folder
-from primum.models.protocols import DistributionScorer, Scorer
+from primum.models.protocols import BoolArray, DistributionScorer, MassScorer, Scorer
 from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray, offsets_of
 from primum.records.tokenizer import Tokenizer
@@ -58,6 +58,7 @@ def one_forward_per_prefix(model: CausalModel, tokens: IntArray) -> FloatArray:
 def test_protocols(model: CausalModel) -> None:
     assert isinstance(model, Scorer)
     assert isinstance(model, DistributionScorer)
+    assert isinstance(model, MassScorer)
 
 
 def test_scores_equal_the_loop_over_prefixes(model: CausalModel) -> None:
@@ -113,3 +114,57 @@ def test_every_token_is_scored_once_and_probabilities_sum_to_one(model: CausalMo
         )
         total += np.exp(model.log_probs(changed)[0])
     assert total[place - 1] == pytest.approx(1, abs=1e-5)
+
+
+def groups_at_random() -> BoolArray:
+    """Three groups that share out the vocabulary, one of a single token, and one of none."""
+    share = np.random.default_rng(8).integers(0, 3, TOKENS)
+    return np.stack([share == 0, share == 1, share == 2, np.arange(TOKENS) == 5, np.zeros(TOKENS, bool)])
+
+
+def masses_one_prefix_at_a_time(model: CausalModel, tokens: IntArray, groups: BoolArray) -> FloatArray:
+    """The slow way: one forward pass after each token, in the windows of the scores."""
+    result = np.full((len(tokens), len(groups)), -np.inf)
+    for place in range(len(tokens)):
+        start = place // (CONTEXT - 1) * (CONTEXT - 1)
+        if start == place == len(tokens) - 1 > 0:  # no window opens at the last token: it closes one
+            start -= CONTEXT - 1
+        with torch.no_grad():
+            logits = logits_of(model.module, torch.from_numpy(tokens[None, start : place + 1]))[
+                0, -1
+            ].double()
+        p = torch.softmax(logits, -1).numpy()
+        for column, group in enumerate(groups):
+            if group.any():
+                result[place, column] = np.log(p[group].sum())
+    return result
+
+
+@pytest.mark.parametrize("budget", [1, 40, 1 << 20])
+def test_masses_equal_the_loop_over_prefixes(
+    model: CausalModel, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(causal, "_TOKENS_A_BATCH", budget)
+    tokens = batch(LENGTHS)
+    groups = groups_at_random()
+    for index, masses in enumerate(model.log_masses(tokens, groups)):
+        assert masses.dtype == np.float64
+        assert masses.shape == (LENGTHS[index], len(groups))
+        naive = masses_one_prefix_at_a_time(model, tokens.tokens_of(index), groups)
+        np.testing.assert_allclose(masses, naive, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(np.exp(masses[:, :3]).sum(1), 1, atol=1e-5)
+
+
+def test_masses_of_single_tokens_are_the_scores(model: CausalModel) -> None:
+    tokens = batch(LENGTHS)
+    every_token = np.eye(TOKENS, dtype=bool)
+    pairs = zip(model.log_masses(tokens, every_token), model.log_probs(tokens), strict=True)
+    for index, (masses, scores) in enumerate(pairs):
+        came = tokens.tokens_of(index)[1:]
+        np.testing.assert_allclose(masses[np.arange(len(came)), came], scores, atol=1e-9)
+
+
+def test_masses_of_nobody(model: CausalModel) -> None:
+    groups = groups_at_random()
+    assert model.log_masses(batch(np.array([], np.int64)), groups) == []
+    assert [len(rows) for rows in model.log_masses(batch(np.array([0, 0])), groups)] == [0, 0]

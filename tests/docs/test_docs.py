@@ -17,11 +17,12 @@ from tests.tiny import cohort, model_folder, records_folder, tokenizer_of
 import primum
 from primum import errors
 from primum.cli import main
+from primum.cli.verbs import app
 from primum.evidence.contrast import FALSE_POSITIVE_RATE, FEWEST_PATIENTS, MATERIAL_AUC, MATERIAL_TPR
 from primum.evidence.finding import Verdict
-from primum.evidence.membership import TESTS
 from primum.evidence.overlap import MATERIAL_OVERLAP
 from primum.evidence.power import patients_needed_for_auc, patients_needed_for_tpr
+from primum.evidence.rules import TESTS
 from primum.records.histories import Histories
 from primum.records.profile import TokenProfile
 from primum.records.tokenizer import Tokenizer
@@ -51,7 +52,7 @@ def verbs(command: click.Command, name: str = "") -> Iterator[tuple[str, click.C
         yield name, command
 
 
-VERBS = dict(verbs(typer.main.get_command(main.app)))
+VERBS = dict(verbs(typer.main.get_command(app)))
 
 
 def test_every_verb_has_a_page() -> None:

@@ -5,7 +5,14 @@ import pytest
 
 from primum.evidence.contrast import Frame
 from primum.evidence.finding import Finding
-from primum.evidence.membership import CanaryScores, PatientScores, combined_score, membership_findings
+from primum.evidence.membership import (
+    CanaryScores,
+    PatientScores,
+    combined_score,
+    design_blind,
+    membership_claims,
+)
+from primum.evidence.verdicts import judge
 
 FRAME = Frame("m", "d", "scores", "observed", 0)
 
@@ -35,7 +42,8 @@ def by_test(findings: list[Finding]) -> dict[str, Finding]:
 def run(
     scores: PatientScores, canaries: CanaryScores | None = None, only: tuple[str, ...] = ()
 ) -> dict[str, Finding]:
-    return by_test(membership_findings(scores, FRAME, canaries=canaries, settings={}, only=only))
+    claims, described = membership_claims(scores, FRAME, canaries=canaries, settings={}, only=only)
+    return by_test([*judge(claims, design_blind=design_blind(scores)), *described])
 
 
 def test_a_strong_leak_is_found_overall_and_in_the_subgroup() -> None:

@@ -8,7 +8,7 @@ from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message, Verdict
 from primum.evidence.identity import ModelRef
-from primum.evidence.verdicts import Claim, judge
+from primum.evidence.verdicts import Claim, judge, shares_of_error
 
 NEEDED = Message("needs_patients", {"needed_members": 900, "needed_held_out": 900})
 
@@ -95,6 +95,33 @@ def test_holm_counts_every_claim_and_sets_the_level_of_the_excess() -> None:
     assert findings[0].verdict == "inconclusive"
     strong = judge([claim(0.7, 0.65, 0.75, 1e-6, test="a"), *made[1:]])
     assert strong[0].estimates[-1].level == pytest.approx(1 - 0.05 / 5)
+
+
+def test_claims_about_subgroups_share_one_half_of_the_error_budget() -> None:
+    about_all = [claim(0.7, 0.65, 0.75, 0.004, test="all")]
+    parts = [claim(0.5, 0.4, 0.6, 0.5, test=f"g{i}") for i in range(50)]
+    parts = [replace(part, draft=replace(part.draft, subgroups=("g",))) for part in parts]
+    shares = shares_of_error([*about_all, *parts])
+    assert shares[0] == pytest.approx(0.5)
+    assert shares.sum() == pytest.approx(1)
+    found = judge([*about_all, *parts])[0]
+    assert found.p_adjusted == pytest.approx(0.008)
+    assert found.settings["claims"] == 51
+    assert found.settings["share_of_error"] == pytest.approx(0.5)
+    # Without subgroups the whole budget is there.
+    assert judge(about_all)[0].p_adjusted == pytest.approx(0.004)
+
+
+def test_the_corrected_interval_and_the_smallest_effect_use_the_share_of_error() -> None:
+    made = replace(
+        claim(0.7, 0.65, 0.75, 1e-6),
+        corrected=lambda level: Estimate("auc", 0.7, 0.6, 0.8, (9, 9), "x", level),
+        smallest=lambda alpha: 0.5 + alpha,
+    )
+    found = judge([made, claim(0.5, 0.4, 0.6, 0.5, test="b")])[0]
+    shown = next(estimate for estimate in found.estimates if estimate.name == "auc_corrected")
+    assert shown.level == pytest.approx(1 - 0.05 / 2)
+    assert found.settings["smallest_detectable"] == pytest.approx(0.525)
 
 
 def test_a_claim_must_bring_its_p_value() -> None:

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import meds
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -295,7 +296,6 @@ def test_writing_refuses_a_full_folder_and_a_split_that_is_a_path(tmp_path: Path
 
 
 def test_writing_keeps_to_the_meds_schemas(tmp_path: Path) -> None:
-    meds = pytest.importorskip("meds")
     (shard,) = read_all(folder(tmp_path / "a", train_0=table([1, 1, 2])))
     write_meds(tmp_path / "b", {"train": [shard]}, name="tiny")
     root = tmp_path / "b"

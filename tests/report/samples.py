@@ -15,8 +15,8 @@ HOSTILE = (
 )
 RUN = {
     "date": "2026-11-22T01:00:00+00:00",
-    "stages": {"scores": 12.5, "report": 1.25},
-    "machine": {"cpus": 2, "system": "Linux"},
+    "stages": {"statistics": 12.5, "a later stage": 1.25},
+    "machine": {"processors": 2, "system": "Linux"},
     "versions": {"primum": "0.1.0"},
 }
 REFERENCES = ("tonekaboni2025", "watson2022", "carlini2022", "delong1988", "das2025", "holm1979")
@@ -134,6 +134,7 @@ def audit(
     )
 
 
+_HARM = Message("harm_found")
 _SETTINGS: dict[str, Scalar] = {
     "score": "ratio",
     "members": 300,
@@ -176,6 +177,49 @@ def _tpr(value: float, low: float, high: float) -> tuple[Estimate, ...]:
     )
 
 
+def _combined(
+    verdict: Verdict,
+    auc: tuple[Estimate, ...],
+    *reasons: Message,
+    p_value: float,
+    series: tuple[Series, ...] = (),
+    **settings: Scalar,
+) -> Finding:
+    return finding(
+        "membership.combined.auc",
+        verdict,
+        *auc,
+        reasons=reasons,
+        material=0.55,
+        p_value=p_value,
+        settings={**_SETTINGS, **settings},
+        series=series,
+        primary=True,
+    )
+
+
+def _bold(
+    verdict: Verdict, tpr: tuple[Estimate, ...], reason: Message, *, p_value: float | None = None
+) -> Finding:
+    test = "membership.combined.tpr"
+    return finding(test, verdict, *tpr, reasons=(reason,), material=0.02, p_value=p_value)
+
+
+def _group(
+    name: str, verdict: Verdict, reason: Message, *found: Estimate, p_value: float | None = None
+) -> Finding:
+    test = f"membership.combined.auc@{name}"
+    return finding(test, verdict, *found, reasons=(reason,), material=0.55, p_value=p_value)
+
+
+def _told(test: str, shown: Estimate) -> Finding:
+    return finding(test, "descriptive", shown, reasons=(Message("reported_only"),))
+
+
+def _untested(test: str, code: str, **parameters: Scalar) -> Finding:
+    return finding(test, "not_applicable", reasons=(Message(code, parameters),))
+
+
 def leaking_groups() -> list[Finding]:
     groups = {
         "sex=F": (0.96, 0.94, 0.975, 160),
@@ -186,136 +230,86 @@ def leaking_groups() -> list[Finding]:
         "rare": (0.992, 0.97, 0.998, 42),
     }
     return [
-        finding(
-            f"membership.combined.auc@{group}",
-            "leak",
-            estimate("auc", value, low, high, n=(members, 3 * members)),
-            reasons=(Message("harm_found"),),
-            material=0.55,
-            p_value=1e-9,
-        )
-        for group, (value, low, high, members) in groups.items()
+        _group(name, "leak", _HARM, estimate("auc", value, low, high, n=(n, 3 * n)), p_value=1e-9)
+        for name, (value, low, high, n) in groups.items()
     ]
 
 
 def leaking() -> Audit:
+    epsilon = Estimate(
+        "epsilon",
+        4.2,
+        3.1,
+        float("nan"),
+        (300, 1000),
+        "clopper-pearson on held-back patients, one-sided, delta 1e-05",
+    )
     return audit(
         overlap(),
-        finding(
-            "membership.combined.auc",
+        _combined(
             "leak",
-            *_auc(0.957, 0.945, 0.967),
-            reasons=(Message("harm_found"), Message("duplicates_dropped", {"pairs": 12})),
-            material=0.55,
+            _auc(0.957, 0.945, 0.967),
+            _HARM,
+            Message("duplicates_dropped", {"pairs": 12}),
             p_value=1e-30,
-            settings=_SETTINGS,
             series=(roc(9), risk(2.0)),
-            primary=True,
         ),
-        finding(
-            "membership.combined.tpr",
-            "leak",
-            *_tpr(0.71, 0.655, 0.7607),
-            reasons=(Message("harm_found"),),
-            material=0.02,
-            p_value=1e-40,
-        ),
+        _bold("leak", _tpr(0.71, 0.655, 0.7607), _HARM, p_value=1e-40),
         *(
-            finding(
-                f"membership.{attack}.auc",
-                "descriptive",
-                estimate("auc", value, value - 0.02, value + 0.02),
-                reasons=(Message("reported_only"),),
-            )
+            _told(f"membership.{attack}.auc", estimate("auc", value, value - 0.02, value + 0.02))
             for attack, value in (("loss", 0.81), ("min_k", 0.79), ("min_k_pp", 0.84), ("ratio", 0.957))
         ),
         *leaking_groups(),
-        finding(
-            "membership.combined.auc@oldest",
-            "inconclusive",
-            reasons=(Message("too_few_patients", {"needed": 20, "have": 11}),),
-        ),
-        finding("membership.canary", "not_applicable", reasons=(Message("no_canaries"),)),
-        finding(
-            "membership.epsilon",
-            "descriptive",
-            Estimate(
-                "epsilon",
-                4.2,
-                3.1,
-                float("nan"),
-                (300, 1000),
-                "clopper-pearson on held-back patients, one-sided, delta 1e-05",
-            ),
-            reasons=(Message("reported_only"),),
-        ),
-        finding("membership.named", "not_applicable", reasons=(Message("needs_recipe", {"references": 16}),)),
+        _group("oldest", "inconclusive", Message("too_few_patients", {"needed": 20, "have": 11})),
+        _untested("membership.canary", "no_canaries"),
+        _told("membership.epsilon", epsilon),
+        _untested("membership.named", "needs_recipe", references=16),
     )
 
 
 def clean() -> Audit:
+    needed = {"needed_members": 310, "needed_held_out": 310}
     return audit(
         overlap(),
-        finding(
-            "membership.combined.auc",
+        _combined(
             "none_found",
-            *_auc(0.507, 0.474, 0.541, blind=0.49),
-            reasons=(Message("below_material"),),
-            material=0.55,
+            _auc(0.507, 0.474, 0.541, blind=0.49),
+            Message("below_material"),
             p_value=0.34,
-            settings=_SETTINGS,
             series=(roc(0.03), risk(0.05)),
-            primary=True,
         ),
-        finding(
-            "membership.combined.tpr",
+        _bold("none_found", _tpr(0.0067, 0.0008, 0.0189), Message("below_material"), p_value=0.71),
+        _group(
+            "sex=F",
             "none_found",
-            *_tpr(0.0067, 0.0008, 0.0189),
-            reasons=(Message("below_material"),),
-            material=0.02,
-            p_value=0.71,
-        ),
-        finding(
-            "membership.combined.auc@sex=F",
-            "none_found",
+            Message("detectable_but_immaterial"),
             estimate("auc", 0.498, 0.45, 0.546, n=(160, 520)),
-            material=0.55,
             p_value=0.5,
-            reasons=(Message("detectable_but_immaterial"),),
         ),
-        finding(
-            "membership.combined.auc@rare",
+        _group(
+            "rare",
             "inconclusive",
+            Message("needs_patients", needed),
             estimate("auc", 0.55, 0.43, 0.66, n=(42, 3)),
-            material=0.55,
             p_value=0.2,
-            reasons=(Message("needs_patients", {"needed_members": 310, "needed_held_out": 310}),),
         ),
-        finding("membership.named", "not_applicable", reasons=(Message("needs_recipe", {"references": 16}),)),
+        _untested("membership.named", "needs_recipe", references=16),
     )
 
 
 def confounded() -> Audit:
+    blind = Message("not_beyond_blind")
     return audit(
         overlap(),
-        finding(
-            "membership.combined.auc",
+        _combined(
             "confounded",
-            *_auc(0.74, 0.71, 0.77, blind=0.81),
-            reasons=(Message("blind_explains", {"blind_auc": 0.81}), Message("not_beyond_blind")),
-            material=0.55,
+            _auc(0.74, 0.71, 0.77, blind=0.81),
+            Message("blind_explains", {"blind_auc": 0.81}),
+            blind,
             p_value=1e-20,
-            settings=_SETTINGS,
             series=(roc(2), risk(0.8)),
-            primary=True,
         ),
-        finding(
-            "membership.combined.tpr",
-            "confounded",
-            *_tpr(0.12, 0.085, 0.16),
-            reasons=(Message("not_beyond_blind"),),
-            material=0.02,
-        ),
+        _bold("confounded", _tpr(0.12, 0.085, 0.16), blind),
     )
 
 
@@ -323,29 +317,17 @@ def inconclusive() -> Audit:
     n = (50, 40)
     return audit(
         overlap(),
-        finding(
-            "membership.combined.auc",
+        _combined(
             "inconclusive",
-            estimate("auc", 0.56, 0.44, 0.67, n=n),
-            estimate("blind_auc", 0.51, 0.39, 0.63, n=n),
-            reasons=(Message("needs_patients", {"needed_members": 690, "needed_held_out": 552}),),
-            material=0.55,
+            (estimate("auc", 0.56, 0.44, 0.67, n=n), estimate("blind_auc", 0.51, 0.39, 0.63, n=n)),
+            Message("needs_patients", {"needed_members": 690, "needed_held_out": 552}),
             p_value=0.16,
-            settings={
-                **_SETTINGS,
-                "score": "mean of normal scores",
-                "reference_models": 0,
-                "smallest_detectable": 0.65,
-            },
-            primary=True,
+            score="mean of normal scores",
+            reference_models=0,
+            smallest_detectable=0.65,
         ),
-        finding(
-            "membership.combined.tpr",
-            "inconclusive",
-            reasons=(Message("too_few_patients", {"needed": 300, "have": 40}),),
-            material=0.02,
-        ),
-        finding("membership.ratio.auc", "not_applicable", reasons=(Message("needs_reference"),)),
+        _bold("inconclusive", (), Message("too_few_patients", {"needed": 300, "have": 40})),
+        _untested("membership.ratio.auc", "needs_reference"),
         members=50,
         held_out=40,
     )

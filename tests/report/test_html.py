@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from rich.console import Console
-from tests.report import samples
+from tests.report import samples, suite_samples
 from tests.report.messages import french
 
 from primum.evidence.audit import Audit
@@ -70,7 +70,7 @@ def pages() -> dict[tuple[str, Code], str]:
     codes: tuple[Code, ...] = ("fr", "en")
     return {
         (name, code): render(make(), samples.RUN, language=Language(code))
-        for name, make in samples.ALL.items()
+        for name, make in suite_samples.ALL.items()
         for code in codes
     }
 
@@ -95,15 +95,33 @@ def test_pages_are_sound_and_self_contained(pages: dict[tuple[str, Code], str]) 
 
 def test_every_plot_has_its_data_table_and_its_words(pages: dict[tuple[str, Code], str]) -> None:
     for (name, code), text in pages.items():
-        audit = samples.ALL[name]()
+        audit = suite_samples.ALL[name]()
         drawn = [series for finding in audit.findings for series in finding.series]
+        grouped = {
+            f.test.partition("@")[0] for f in audit.findings if f.subgroups and f.verdict == "descriptive"
+        }
         for series in drawn:
             figure = text[text.index(f'id="{series.name}-title"') :]
             assert figure.index("<details>") < figure.index("</figure>")
         assert text.count("<svg") == text.count('role="img"')
-        assert text.count('<table class="numbers">') == len(drawn)
+        assert text.count('<table class="numbers">') == len(drawn) + len(grouped)
         if drawn and code == "fr":
             assert "Les valeurs de ce graphique" in text
+
+
+def test_the_page_of_the_whole_suite_stays_readable(pages: dict[tuple[str, Code], str]) -> None:
+    page = pages["leaking suite", "en"]
+    assert len(page.encode()) < 1_500_000
+    assert page.index('id="exposed"') < page.index('id="attacks"') < page.index('id="plots"')
+    table = page[
+        page.index('<table class="findings"') : page.index("</table>", page.index('class="findings"'))
+    ]
+    assert "knowledge.depth</code>" in table
+    assert "@sex=F" in table
+    assert "partial pooling" not in table
+    assert page.count("by group of patients (4 groups)</summary>") == 5
+    assert "<script" not in page
+    assert "alert(1)" in page
 
 
 def test_same_findings_same_bytes(pages: dict[tuple[str, Code], str]) -> None:
@@ -123,38 +141,74 @@ def test_hostile_text_stays_text(pages: dict[tuple[str, Code], str]) -> None:
         assert "evil" in page.text
 
 
+def test_the_record_of_a_run_is_told_in_words(pages: dict[tuple[str, Code], str]) -> None:
+    english, said = set(Page(pages["clean", "en"]).words), set(Page(pages["clean", "fr"]).words)
+    assert {"Date", "Machine · Processors", "Seconds · statistics", "Versions · primum"} <= english
+    assert {"Machine · Processeurs", "Secondes · statistiques", "Secondes · a later stage"} <= said
+    assert "22 novembre 2026" in pages["clean", "fr"]
+
+
 def test_hostile_run_record_stays_text() -> None:
-    run = {samples.HOSTILE: {samples.HOSTILE: samples.HOSTILE}, "date": samples.HOSTILE}
+    run = {samples.HOSTILE: {samples.HOSTILE: samples.HOSTILE}, "date": samples.HOSTILE, "{": 1}
     text = render(samples.clean(), run, language=ENGLISH)
+    assert Page(text).text.count("{{7*7}} {0}") == 5
     assert "<script" not in text
     assert not set(_HIDDEN) & set(text)
 
 
-def test_hostile_text_in_the_terminal() -> None:
-    console = Console(width=200, force_terminal=True, color_system="truecolor", record=True)
+def _terminal(audit: Audit, language: Language, width: int) -> str:
+    console = Console(width=width, force_terminal=True, color_system="truecolor")
     with console.capture() as capture:
-        console.print(summary_table(samples.hostile(), ENGLISH))
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", capture.get())
+        console.print(summary_table(audit, language, width=width))
+    return re.sub(r"\x1b\[[0-9;]*m", "", capture.get())
+
+
+def test_hostile_text_in_the_terminal() -> None:
+    shown = _terminal(samples.hostile(), ENGLISH, 300)
     assert not set(_HIDDEN) & set(shown)
     assert "[bold]x[/bold]" in shown.replace("\n", "")
 
 
-@pytest.mark.parametrize("name", samples.ALL)
+@pytest.mark.parametrize("name", suite_samples.ALL)
 def test_terminal_says_the_answer_in_both_languages(name: str) -> None:
-    shown = {}
+    audit = suite_samples.ALL[name]()
+    shown = {language.code: _terminal(audit, language, 160) for language in (FRENCH, ENGLISH)}
     for language in (FRENCH, ENGLISH):
-        console = Console(width=160)
-        with console.capture() as capture:
-            console.print(summary_table(samples.ALL[name](), language))
-        shown[language.code] = capture.get()
-        assert answer(samples.ALL[name](), language=language).headline in shown[language.code]
+        assert answer(audit, language=language).headline in shown[language.code]
     assert shown["fr"] != shown["en"]
+
+
+@pytest.mark.parametrize("language", [ENGLISH, FRENCH], ids=["en", "fr"])
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_the_terminal_table_keeps_each_figure_on_one_line(width: int, language: Language) -> None:
+    audit = samples.leaking()
+    lines = _terminal(audit, language, width).splitlines()
+    assert max(map(len, lines)) <= width
+    _, *figures = (line for line in lines if " [" in line)
+    assert len(figures) == sum(bool(finding.estimates) for finding in audit.findings)
+    assert f"AUC {language.number(0.957)} [{language.interval(0.945, 0.967)}]" in figures[1]
+    assert any("42 / 126" in line for line in figures) == (width >= 100)
+
+
+def test_rows_of_one_test_stand_together() -> None:
+    silent = [
+        samples.finding(f"membership.combined.auc@{group}", "inconclusive")
+        for group in ("age=18-39", "site=B")
+    ]
+    leaky = samples.leaking()
+    audit = replace(leaky, findings=(*silent, *leaky.findings))
+    lines = [line.rstrip() for line in _terminal(audit, ENGLISH, 120).splitlines()]
+    title = lines.index("Recognising training patients")
+    below = [line.split("  ")[1] for line in lines[title + 1 :] if line.startswith("  ")]
+    assert below[:3] == ["over all patients", "with few false accusations", "Women"]
+    assert below[-1] == "Aged 18–39, Site B, The oldest patients"
+    assert [line for line in lines if line.startswith("Plain likelihood attack, over all patients  ")]
 
 
 def test_no_english_is_left_in_french_pages(pages: dict[tuple[str, Code], str]) -> None:
     catalogue = french()
     telling = [e for e, (f, _) in catalogue.items() if e != f and len(e) > 12 and "{" not in e]
-    for name in samples.ALL:
+    for name in suite_samples.ALL:
         page = Page(pages[name, "fr"])
         labels = {value for key, value in page.attributes if key in {"aria-label", "data-label"}}
         assert [sentence for sentence in telling if sentence in page.words or sentence in labels] == []
@@ -197,6 +251,17 @@ def test_the_leak_is_told_with_its_interval() -> None:
     assert "1 outsider in 100 recognises about 213 of 300 training patients (between 196 and 228)" in english
     assert "reconnaît environ 213 des 300 patients d’entraînement (entre 196 et 228)" in said
     assert "1,0\u202f% des personnes extérieures" in said
+    assert "(between 196 and 228); pure chance alone would recognise about 3. Measured" in english
+    assert "le pur hasard seul en reconnaîtrait environ 3. Mesuré" in said
+
+
+def test_the_hundred_people_are_held_against_chance(pages: dict[tuple[str, Code], str]) -> None:
+    # Both the title of the picture and its caption.
+    assert pages["leaking", "en"].count("66 and 76; pure chance alone would recognise 1.") == 2
+    assert pages["leaking", "fr"].count("66 et 76\u202f; le pur hasard seul en reconnaîtrait 1.") == 2
+    leaky = samples.leaking()
+    strict = tuple(replace(one, settings={"target_fpr": 0.001}) for one in leaky.findings)
+    assert "reconnaîtrait 0,1." in render(replace(leaky, findings=strict), {}, language=FRENCH)
 
 
 def test_the_most_exposed_come_first() -> None:
@@ -244,6 +309,11 @@ def test_tainted_data_are_named_as_such() -> None:
     said = answer(replace(clean, findings=(tainted, *clean.findings[1:])), language=ENGLISH)
     assert said.tone == "harm"
     assert said.headline.startswith("The data are tainted")
+
+
+def test_an_audit_that_looked_for_no_leak_does_not_say_that_there_is_none() -> None:
+    said = answer(samples.audit(samples.overlap()), language=ENGLISH)
+    assert said.headline == "This audit cannot tell whether the model leaks."
 
 
 def test_an_audit_without_anything_renders() -> None:

@@ -10,8 +10,9 @@ from tests.workflows.conftest import World
 
 from primum.errors import InputError, MachineError
 from primum.report.language import Language
-from primum.workflows.audit import AuditPlan, AuditResult, run_audit
+from primum.workflows.audit import run_audit
 from primum.workflows.outputs import refuse_full, replace_file, scores_table, whole_folder, write_result
+from primum.workflows.plan import AuditPlan, AuditResult
 
 
 @pytest.fixture(scope="module")
@@ -105,20 +106,23 @@ def test_shareable_and_confidential_files(tmp_path: Path, result: AuditResult) -
     target = tmp_path / "report"
     assert names(target) == [
         "confidential",
+        "confidential/passages.parquet",
         "confidential/scores.parquet",
         "findings.json",
         "report.html",
         "run.json",
     ]
     assert stat.S_IMODE((target / "confidential").stat().st_mode) == 0o700
-    assert stat.S_IMODE((target / "confidential" / "scores.parquet").stat().st_mode) == 0o600
+    for name in ("scores", "passages"):
+        assert stat.S_IMODE((target / "confidential" / f"{name}.parquet").stat().st_mode) == 0o600
     run = json.loads((target / "run.json").read_bytes())
     assert set(run) == {"date", "stages", "machine"}
     assert "statistics" in run["stages"]
 
 
 def test_scores_of_every_patient_without_their_ids(result: AuditResult) -> None:
-    table, scores = scores_table(result.scores), result.scores
+    order = np.random.default_rng(1).permutation(60)
+    table, scores = scores_table(result, order), result.scores
     assert table["patient"].to_list() == list(range(60))
     assert not any("subject" in name or name == "id" for name in table.columns)
     for member in (True, False):

@@ -13,7 +13,8 @@ from primum.records.histories import FloatArray, InMemory
 from primum.records.ragged import IntArray
 from primum.records.tokens import TokenBatch
 from primum.records.vocabulary import Vocabulary
-from primum.workflows.audit import AuditPlan, run_audit
+from primum.workflows.audit import run_audit
+from primum.workflows.plan import AuditPlan
 from primum.workflows.references import FoldedReference, folded_reference, train_references
 
 
@@ -132,6 +133,7 @@ def test_no_reference_of_an_audit_is_asked_about_its_own_patients(world: World, 
             tuning=InMemory((apart, *repeated)) if with_tuning else None,
             recipe=recipe,
             recipe_count=2,
+            only=("membership",),
         )
     )
     tested = {*world.members.subject_ids.tolist(), *world.held_out.subject_ids.tolist()}

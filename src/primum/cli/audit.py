@@ -4,21 +4,23 @@ import json as json_text
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from primum.cli import options
 from primum.cli.progress import Stages
-from primum.evidence.canonical import plain
-from primum.fit.protocol import load_recipe
-from primum.models.doors import open_model
-from primum.records.meds import MedsFolder
-from primum.report.language import Language, preferred_language
-from primum.report.show import summary_table
-from primum.workflows.audit import AuditPlan, run_audit
-from primum.workflows.command import audit_plan, written_command
-from primum.workflows.outputs import refuse_full, whole_folder, write_result
+from primum.report.language import Language, message, preferred_language
+
+if TYPE_CHECKING:
+    from primum.workflows.plan import AuditPlan
+
+HELP = message(
+    "Test what a model remembers of the patients who trained it.\n\n"
+    "Exit status: 0 nothing found, 1 harm found, 2 unusable input, 3 it could not be told, 4 the machine.\n\n"
+    "Example: primum audit model/ --records meds/ --reference other-model/ --out report/"
+)
 
 
 def audit_command(
@@ -31,20 +33,22 @@ def audit_command(
     membership: options.MembershipDesign = "observed",
     drop_overlap: options.DropOverlap = False,
     only: options.Only = None,
+    sampled: options.Sampled = 500,
+    families: options.Families = None,
     out: options.Out = None,
     lang: options.Lang = None,
     seed: options.Seed = 0,
     show_ids: options.ShowIds = False,
+    show_records: options.ShowRecords = False,
     json: options.AsJson = False,
 ) -> int:
-    """Test what MODEL remembers of the patients who trained it.
+    """Turn what was typed into a plan, and carry it out."""
+    from primum.fit.protocol import load_recipe
+    from primum.models.doors import open_model
+    from primum.records.meds import MedsFolder
+    from primum.workflows.command import audit_plan, written_command
+    from primum.workflows.outputs import refuse_full
 
-    MODEL is a folder with config.json, model.safetensors, vocab.json and token_profile.json.
-
-    Exit status: 0 nothing found, 1 harm found, 2 unusable input, 3 it could not be told, 4 the machine.
-
-    Example: primum audit model/ --records meds/ --reference other-model/ --out report/
-    """
     opened = open_model(model)
     target = out or Path(f"primum-{datetime.now(UTC):%Y%m%d}-{opened.ref.digest[:8]}")
     refuse_full(target)
@@ -59,12 +63,20 @@ def audit_command(
         membership=membership,
         drop_overlap=drop_overlap,
         seed=seed,
+        sampled=sampled,
+        families=families,
+        show_records=show_records,
         command=written_command(click.get_current_context().obj),
     )
     return _carry_out(plan, target, language=Language(lang or preferred_language()), as_json=json)
 
 
-def _carry_out(plan: AuditPlan, target: Path, *, language: Language, as_json: bool) -> int:
+def _carry_out(plan: "AuditPlan", target: Path, *, language: Language, as_json: bool) -> int:
+    from primum.evidence.canonical import plain
+    from primum.report.show import summary_table
+    from primum.workflows.audit import run_audit
+    from primum.workflows.outputs import whole_folder, write_result
+
     stages = Stages(language)
     result = run_audit(plan, progress=stages)
     stages.close()
@@ -75,6 +87,7 @@ def _carry_out(plan: AuditPlan, target: Path, *, language: Language, as_json: bo
         text = json_text.dumps(plain(result.audit), sort_keys=True).replace("\x7f", "\\u007f")
         sys.stdout.write(text + "\n")
     else:
-        Console(highlight=False).print(summary_table(result.audit, language))
+        console = Console(highlight=False)
+        console.print(summary_table(result.audit, language, width=console.width))
         print(language.text("Report: {path}", path=str(target / "report.html")))
     return result.audit.exit_status

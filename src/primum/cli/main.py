@@ -5,26 +5,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import click
-import typer
-
-from primum.cli.audit import audit_command
-from primum.cli.demo import demo_command
-from primum.cli.report import report_app
 from primum.errors import MachineError, PrimumError
 from primum.report.language import Language, clean_text, preferred_language
-
-app = typer.Typer(
-    name="primum",
-    help="Primum tells what a clinical AI model remembers about its patients. Primum non nocere.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-app.command("audit")(audit_command)
-app.command("demo")(demo_command)
-app.add_typer(report_app, name="report")
 
 _BUG = 70
 _INTERRUPTED = 130
@@ -39,17 +21,14 @@ def run(arguments: list[str]) -> int:
     """Run with `arguments` and return the exit status; the only place that turns an error into a sentence."""
     language = _language(arguments)
     try:
-        status = app(arguments, standalone_mode=False, obj=arguments)
+        # Here and not above: Ctrl-C is heard while it loads.
+        from primum.cli.verbs import perform
+
+        status = perform(arguments, language)
         if status == _INTERRUPTED:  # typer makes this of Ctrl-C, and says nothing
             raise KeyboardInterrupt
-        return status if isinstance(status, int) else 0
-    except click.UsageError as error:
-        help_of = error.ctx.command_path if error.ctx else "primum"
-        _say(
-            language.text("{problem} Try: {command} --help", problem=error.format_message(), command=help_of)
-        )
-        return 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
+        return status
+    except KeyboardInterrupt:
         _say(language.text("Interrupted: nothing was written."))
         return _INTERRUPTED
     except PrimumError as error:
@@ -67,7 +46,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _language(arguments: list[str]) -> Language:
-    """Speak the language of ``--lang`` before the options are parsed, for errors in them too."""
+    """Speak the language of ``--lang`` before the options are parsed, for help and for errors in them too."""
     asked = [after for option, after in pairwise(arguments) if option == "--lang"]
     return Language("fr" if asked == ["fr"] else "en" if asked == ["en"] else preferred_language())
 

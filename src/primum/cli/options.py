@@ -5,47 +5,82 @@ from typing import Annotated, Literal
 
 import typer
 
+from primum.report.language import message
+
 Lang = Annotated[
-    Literal["fr", "en"] | None, typer.Option("--lang", help="Language of what you read; yours by default.")
+    Literal["fr", "en"] | None,
+    typer.Option("--lang", help=message("Language of what you read; yours by default.")),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, machine and versions: same findings.")]
-ModelFolder = Annotated[
-    Path,
-    typer.Argument(help="Model folder: config.json, model.safetensors, vocab.json, token_profile.json."),
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help=message("Same seed, machine and versions: same findings."))
 ]
+ModelFolder = Annotated[Path, typer.Argument()]
 RecordsFolder = Annotated[
-    Path, typer.Option("--records", help="MEDS folder; the patients of its train split are the members.")
+    Path,
+    typer.Option("--records", help=message("MEDS folder; the patients of its train split are the members.")),
 ]
 HeldOut = Annotated[
     Path | None,
-    typer.Option("--held-out", help="MEDS folder of patients who did not train the model."),
+    typer.Option("--held-out", help=message("MEDS folder of patients who did not train the model.")),
 ]
 References = Annotated[
     list[Path] | None,
-    typer.Option("--reference", help="Model of the same vocabulary that saw none of them; repeatable."),
+    typer.Option(
+        "--reference", help=message("Model of the same vocabulary that saw none of them; repeatable.")
+    ),
 ]
 Recipe = Annotated[
     str | None,
-    typer.Option("--recipe", help="module:name of a training recipe, to train references from."),
+    typer.Option("--recipe", help=message("module:name of a training recipe, to train references from.")),
 ]
 RecipeCount = Annotated[
-    int, typer.Option("--references", min=1, help="How many references the recipe trains.")
+    int, typer.Option("--references", min=1, help=message("How many references the recipe trains."))
 ]
 MembershipDesign = Annotated[
     Literal["observed", "randomised"],
-    typer.Option("--membership", help="randomised only if chance alone decided who trained the model."),
+    typer.Option(
+        "--membership", help=message("randomised only if chance alone decided who trained the model.")
+    ),
 ]
 DropOverlap = Annotated[
-    bool, typer.Option("--drop-overlap", help="Leave patients of both sides out of the held-out side.")
+    bool,
+    typer.Option("--drop-overlap", help=message("Leave patients of both sides out of the held-out side.")),
 ]
 Only = Annotated[
-    str | None, typer.Option("--only", help="Test names or their beginnings, separated by commas.")
+    str | None, typer.Option("--only", help=message("Test names or their beginnings, separated by commas."))
+]
+Sampled = Annotated[
+    int,
+    typer.Option(
+        "--sampled",
+        min=40,
+        help=message("Patients for the tests that generate or sweep; the others ask everyone."),
+    ),
+]
+Families = Annotated[
+    Path | None,
+    typer.Option(
+        "--families", help=message("TOML file of sensitive families of codes, added to the built-in.")
+    ),
+]
+ShowRecords = Annotated[
+    bool,
+    typer.Option(
+        "--show-records", help=message("Write codes of extractable passages into the confidential folder.")
+    ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="New or empty folder; ./primum-<date>-<model> by default."),
+    typer.Option("--out", help=message("New or empty folder; ./primum-<date>-<model> by default.")),
 ]
 ShowIds = Annotated[
-    bool, typer.Option("--show-ids", help="Name the patient in error messages about records.")
+    bool, typer.Option("--show-ids", help=message("Name the patient in error messages about records."))
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help=message("Print the findings as JSON on stdout."))]
+
+ARGUMENTS = {
+    "model": message("Model folder: config.json, model.safetensors, vocab.json, token_profile.json."),
+    "kind": message("What to demonstrate."),
+    "directory": message("Folder that an audit wrote."),
+}
+HELP_OPTION = message("Show this message and exit.")

@@ -2,8 +2,20 @@
 
 from primum.evidence.audit import Audit
 from primum.evidence.blind import blind_scores
+from primum.evidence.differences import (
+    auroc_difference,
+    auroc_difference_p_value,
+    auroc_of,
+    patients_needed_for_auroc_difference,
+    patients_needed_for_share,
+    share_difference,
+    share_excess_over_blind,
+    share_p_value,
+    stratified_share_difference,
+)
 from primum.evidence.epsilon import epsilon_lower_bound
 from primum.evidence.estimate import Estimate
+from primum.evidence.exposed import top_share, top_share_p_value
 from primum.evidence.finding import Finding, Message, Series
 from primum.evidence.identity import ModelRef
 from primum.evidence.multiplicity import benjamini_hochberg, holm, simes
@@ -15,6 +27,8 @@ from primum.evidence.operating_point import (
     tpr_at_fpr,
     tpr_difference,
 )
+from primum.evidence.placements import TooFewLabels
+from primum.evidence.pooling import partial_pooling
 from primum.evidence.power import (
     auc_power,
     patients_needed_for_auc,
@@ -32,6 +46,7 @@ __all__ = [
     "ModelRef",
     "OperatingPoint",
     "Series",
+    "TooFewLabels",
     "TooFewPatients",
     "auc",
     "auc_bootstrap",
@@ -39,17 +54,29 @@ __all__ = [
     "auc_p_value",
     "auc_power",
     "auc_stratified",
+    "auroc_difference",
+    "auroc_difference_p_value",
+    "auroc_of",
     "benjamini_hochberg",
     "blind_scores",
     "epsilon_lower_bound",
     "holm",
+    "partial_pooling",
     "patients_needed_for_auc",
+    "patients_needed_for_auroc_difference",
+    "patients_needed_for_share",
     "patients_needed_for_tpr",
     "pooled_threshold_p_value",
     "roc_points",
+    "share_difference",
+    "share_excess_over_blind",
+    "share_p_value",
     "simes",
     "smallest_detectable_auc",
     "smallest_detectable_tpr",
+    "stratified_share_difference",
+    "top_share",
+    "top_share_p_value",
     "tpr_at_fpr",
     "tpr_difference",
 ]

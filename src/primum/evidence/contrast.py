@@ -24,7 +24,7 @@ from primum.evidence.power import (
     smallest_detectable_auc,
 )
 from primum.evidence.ranking import auc, auc_difference, auc_p_value, auc_stratified
-from primum.evidence.verdicts import ALPHA, Claim
+from primum.evidence.verdicts import Claim
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -110,14 +110,12 @@ def auc_claim(
     contrast: Contrast,
     frame: Frame,
     *,
-    claims: int,
     primary: bool = False,
     subgroup: str | None = None,
 ) -> Claim:
     """Claim that members rank above held-out patients.
 
-    Zero effect is an AUC of .5; above it is worse. One-sided Mann-Whitney p-value, DeLong interval. `claims`,
-    how many stand beside it, sets how small an effect would survive the correction.
+    Zero effect is an AUC of .5; above it is worse. One-sided Mann-Whitney p-value, DeLong interval.
     """
     members, others = contrast.groups()
     counts: dict[str, Scalar] = {"members": shown(len(members)), "held_out": shown(len(others))}
@@ -133,7 +131,6 @@ def auc_claim(
         have = shown(min(len(members), len(others)))
         too_few = Message("too_few_patients", {"needed": FEWEST_PATIENTS, "have": have})
         return Claim(draft, "leak", too_few=too_few, needed=needed)
-    counts["smallest_detectable"] = smallest_detectable_auc(len(members), len(others), alpha=ALPHA / claims)
     blind = replace(auc(*contrast.blind_groups()), name="blind_auc")
     estimates = [auc(members, others)]
     if primary:
@@ -141,8 +138,14 @@ def auc_claim(
     draft = replace(
         draft, p_value=auc_p_value(members, others), estimates=(*estimates, blind), settings=counts
     )
-    excess = partial(_auc_excess, contrast)
-    return Claim(draft, "leak", needed=needed, blind_auc=blind, excess=excess)
+    return Claim(
+        draft,
+        "leak",
+        needed=needed,
+        blind_auc=blind,
+        excess=partial(_auc_excess, contrast),
+        smallest=lambda alpha: smallest_detectable_auc(len(members), len(others), alpha=alpha),
+    )
 
 
 def tpr_claim(test: str, contrast: Contrast, frame: Frame) -> Claim:
@@ -219,22 +222,21 @@ def _tpr_excess(contrast: Contrast, level: float) -> Estimate:
 
 
 def _needed_for_auc(members: int, others: int) -> Message:
-    ratio = _ratio(members, others)
-    return _needed(patients_needed_for_auc(MATERIAL_AUC, ratio=ratio), ratio)
+    ratio = ratio_of(members, others)
+    return needed_message(patients_needed_for_auc(MATERIAL_AUC, ratio=ratio), ratio)
 
 
 def _needed_for_tpr(members: int, others: int) -> Message:
-    ratio = _ratio(members, others)
-    return _needed(patients_needed_for_tpr(MATERIAL_TPR, fpr=FALSE_POSITIVE_RATE, ratio=ratio), ratio)
+    ratio = ratio_of(members, others)
+    return needed_message(patients_needed_for_tpr(MATERIAL_TPR, fpr=FALSE_POSITIVE_RATE, ratio=ratio), ratio)
 
 
-def _ratio(members: int, others: int) -> float:
+def ratio_of(members: int, others: int) -> float:
     """Held-out patients a member, as they are; one to one where the ratio would tell a hidden count."""
     return others / members if min(members, others) >= SMALLEST_CELL else 1.0
 
 
-def _needed(members: int, ratio: float) -> Message:
-    return Message(
-        "needs_patients",
-        {"needed_members": members, "needed_held_out": max(1, round(members * ratio))},
-    )
+def needed_message(members: int, ratio: float) -> Message:
+    """Say how many patients would settle a claim: so many members, `ratio` times as many held-out."""
+    held_out = max(1, round(members * ratio))
+    return Message("needs_patients", {"needed_members": members, "needed_held_out": held_out})

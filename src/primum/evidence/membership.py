@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from primum.errors import InputError
 from primum.evidence.contrast import (
     FALSE_POSITIVE_RATE,
     BoolArray,
@@ -25,12 +24,11 @@ from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message, Scalar, Series
 from primum.evidence.operating_point import TooFewPatients, tpr_at_fpr
 from primum.evidence.ranking import auc
-from primum.evidence.verdicts import Claim, judge
+from primum.evidence.verdicts import Claim
 
 # Component attacks, weakest first; the ratio exists only beside a reference model.
 COMPONENTS = ("loss", "min_k", "min_k_pp", "ratio")
 TESTS = (
-    "data.overlap",
     "membership.combined.auc",
     "membership.combined.tpr",
     "membership.canary",
@@ -93,56 +91,41 @@ def _normal_scores(values: FloatArray) -> FloatArray:
     return ranks
 
 
-def membership_findings(
+def membership_claims(
     scores: PatientScores,
     frame: Frame,
     *,
     canaries: CanaryScores | None,
     settings: Mapping[str, Scalar],
     only: Sequence[str] = (),
-) -> list[Finding]:
-    """Judge the whole family: overall, by subgroup, canaries; then what is only described.
+) -> tuple[list[Claim], list[Finding]]:
+    """Return what the family claims, overall first, by subgroup, canaries; and what it only describes.
 
-    `only` holds prefixes of test names, empty for all; the primary test is always judged.
+    `only` holds prefixes of test names, empty for all; the primary test is always there.
     """
     name, combined = combined_score(scores.components)
     everyone = Contrast(combined, scores.blind, scores.is_member, scores.strata)
-    claims = _claims(everyone, scores.subgroups, canaries, frame, only)
-    count = len(claims)
-    design = replace(auc(*everyone.blind_groups()), name="blind_auc")
-    judged = judge(claims, design_blind=design)
-    extra = {**settings, "score": name, "claims": count}
-    primary = replace(
-        judged[0],
-        settings={**judged[0].settings, **extra},
-        references=(*judged[0].references, *_LITERATURE["ratio" if name == "ratio" else "min_k_pp"]),
+    primary, *others = _claims(everyone, scores.subgroups, canaries, frame, only)
+    draft = replace(
+        primary.draft,
+        settings={**primary.draft.settings, **settings, "score": name},
+        references=(*primary.draft.references, *_LITERATURE["ratio" if name == "ratio" else "min_k_pp"]),
         series=(
             roc_series(*everyone.groups(), *everyone.blind_groups()),
             risk_series(*everyone.groups()),
         ),
     )
-    others = [*_described(scores, everyone, frame), *_unanswered(canaries, frame)]
-    return [primary, *judged[1:], *(finding for finding in others if _wanted(finding.test, only))]
+    described = [*_described(scores, everyone, frame), *_unanswered(canaries, frame)]
+    return [replace(primary, draft=draft), *others], [f for f in described if wanted(f.test, only)]
 
 
-def require_known(only: Sequence[str]) -> None:
-    """Refuse a prefix that no test begins with, before any work is done.
-
-    Raises
-    ------
-    InputError
-        Names the first such prefix. Names of subgroups depend on the patients and are not checked.
-    """
-    for prefix in only:
-        if not prefix or not any(test.startswith(prefix) or prefix.startswith(f"{test}@") for test in TESTS):
-            raise InputError(
-                "--only: no test is named {prefix} or begins so: give some of {tests}.",
-                prefix=prefix or "''",
-                tests=", ".join(TESTS),
-            )
+def design_blind(scores: PatientScores) -> Estimate:
+    """Measure how well the two groups are told apart without the model: .5 is not at all, above is worse."""
+    return replace(auc(scores.blind[scores.is_member], scores.blind[~scores.is_member]), name="blind_auc")
 
 
-def _wanted(test: str, only: Sequence[str]) -> bool:
+def wanted(test: str, only: Sequence[str]) -> bool:
+    """Tell whether a test was asked for."""
     return not only or test.startswith(tuple(only))
 
 
@@ -153,29 +136,28 @@ def _claims(
     frame: Frame,
     only: Sequence[str],
 ) -> list[Claim]:
-    """Everything that may alarm; how many there are sets how small an effect each can show."""
+    """Everything that may alarm."""
     named = {subgroup: f"membership.combined.auc@{subgroup}" for subgroup in subgroups}
-    named = {subgroup: test for subgroup, test in named.items() if _wanted(test, only)}
-    with_tpr = _wanted("membership.combined.tpr", only)
-    asked = canaries if _wanted("membership.canary", only) else None
-    count = 1 + with_tpr + len(named) + (asked is not None)
-    claims = [auc_claim("membership.combined.auc", everyone, frame, claims=count, primary=True)]
+    named = {subgroup: test for subgroup, test in named.items() if wanted(test, only)}
+    with_tpr = wanted("membership.combined.tpr", only)
+    asked = canaries if wanted("membership.canary", only) else None
+    claims = [auc_claim("membership.combined.auc", everyone, frame, primary=True)]
     if with_tpr:
         claims.append(tpr_claim("membership.combined.tpr", everyone, frame))
     for subgroup, test in named.items():
         part = everyone.within(subgroups[subgroup])
-        claims.append(auc_claim(test, part, frame, claims=count, subgroup=subgroup))
+        claims.append(auc_claim(test, part, frame, subgroup=subgroup))
     if asked is not None:
-        claims.append(_canary_claim(asked, frame, count))
+        claims.append(_canary_claim(asked, frame))
     return claims
 
 
-def _canary_claim(canaries: CanaryScores, frame: Frame, claims: int) -> Claim:
+def _canary_claim(canaries: CanaryScores, frame: Frame) -> Claim:
     """Planted above never planted, all numbers of copies together; one estimate for each number beside it."""
     nothing = np.zeros(len(canaries.score))
     contrast = Contrast(canaries.score, nothing, canaries.planted, nothing.astype(np.int64))
     chance = replace(frame, membership="randomised", attacker="canaries")
-    claim = auc_claim("membership.canary", contrast, chance, claims=claims)
+    claim = auc_claim("membership.canary", contrast, chance)
     if claim.too_few is not None:
         return claim
     rows: list[tuple[int, Estimate, int]] = []

@@ -9,13 +9,16 @@ from primum.evidence.ranking import FloatArray, checked_share
 BoolArray = NDArray[np.bool_]
 
 
-def holm(p_values: ArrayLike) -> FloatArray:
+def holm(p_values: ArrayLike, *, weights: ArrayLike | None = None) -> FloatArray:
     """Adjust p-values so that the chance of any false alarm stays below the level they are compared with.
 
     Parameters
     ----------
     p_values : array_like, shape (k,)
         Any dependence; may be empty.
+    weights : array_like, shape (k,), optional
+        Share of the error budget that each hypothesis gets first, positive, on any scale; equal by default.
+        Once a hypothesis is rejected, the others divide its share among them.
 
     Returns
     -------
@@ -25,21 +28,27 @@ def holm(p_values: ArrayLike) -> FloatArray:
     Raises
     ------
     InputError
-        When a value is not a probability.
+        When a value is not a probability, or a weight not a positive number for each.
 
     References
     ----------
-    Holm, Scand. J. Statist. 6 (1979) 65.
+    Holm, Scand. J. Statist. 6 (1979) 65; unequal weights as in the same paper.
 
     Examples
     --------
     >>> holm([0.01, 0.04, 0.03]).round(6).tolist()
     [0.03, 0.06, 0.06]
+    >>> holm([0.01, 0.04, 0.03], weights=[1, 2, 1]).round(6).tolist()
+    [0.04, 0.06, 0.06]
     """
     raw = _checked(p_values)
-    order = np.argsort(raw, kind="stable")
+    shares = np.ones_like(raw) if weights is None else np.asarray(weights, np.float64)
+    if shares.shape != raw.shape or not ((shares > 0) & (shares < np.inf)).all():
+        raise InputError("Weights must be positive numbers, one for each p-value.")
+    order = np.argsort(raw / shares, kind="stable")
+    remaining = np.cumsum(shares[order][::-1])[::-1]
     adjusted = np.empty_like(raw)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1)))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate((raw / shares)[order] * remaining))
     return adjusted
 
 

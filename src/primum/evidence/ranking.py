@@ -87,7 +87,7 @@ def auc(members: ArrayLike, non_members: ArrayLike, *, level: float = 0.95) -> E
     0.875
     """
     first, second = _groups(members, non_members)
-    above, below = _placements(first, second)
+    above, below = placements(first, second)
     value, pairs = float(above.mean()), min(first.size, second.size)
     low, high, method = _interval(value, _components(above, below), pairs=pairs, level=level)
     return Estimate("auc", value, low, high, (first.size, second.size), method, level)
@@ -156,8 +156,8 @@ def auc_difference(
     """
     one, two = auc(members, non_members, level=level), auc(other_members, other_non_members, level=level)
     check_paired(one.n, two.n)
-    above, below = _placements(*_groups(members, non_members))
-    other_above, other_below = _placements(*_groups(other_members, other_non_members))
+    above, below = placements(*_groups(members, non_members))
+    other_above, other_below = placements(*_groups(other_members, other_non_members))
     pairs_of_placements = (above, below), (other_above, other_below)
     variances = [float(_components(*both)[:, 0].sum()) for both in pairs_of_placements]
     correlation = 0.0
@@ -231,7 +231,7 @@ def auc_stratified(
     shared = np.intersect1d(labels, other_labels)
     if not shared.size:
         raise InputError("No stratum holds both members and non-members: use fewer or wider strata.")
-    placed = [_placements(first[labels == stratum], second[other_labels == stratum]) for stratum in shared]
+    placed = [placements(first[labels == stratum], second[other_labels == stratum]) for stratum in shared]
     sizes = np.array([(above.size, below.size) for above, below in placed])
     pairs = sizes.prod(axis=1)
     value = float(np.average([above.mean() for above, _ in placed], weights=pairs))
@@ -284,7 +284,7 @@ def auc_bootstrap(
         return float(ours @ (np.cumsum(theirs) - theirs / 2)) / (first.size * second.size)
 
     low, high = np.quantile([once() for _ in range(resamples)], [tail, 1 - tail])
-    value = float(_placements(first, second)[0].mean())
+    value = float(placements(first, second)[0].mean())
     sizes = (first.size, second.size)
     return Estimate("auc_bootstrap", value, float(low), float(high), sizes, "bootstrap-percentile", level)
 
@@ -293,7 +293,7 @@ def _groups(members: ArrayLike, non_members: ArrayLike) -> tuple[FloatArray, Flo
     return checked_scores(members, group="members"), checked_scores(non_members, group="non-members")
 
 
-def _placements(members: FloatArray, non_members: FloatArray) -> tuple[FloatArray, FloatArray]:
+def placements(members: FloatArray, non_members: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share of non-members below each member, and of members above each non-member; ties half."""
     ranks = rankdata(np.concatenate([members, non_members]))
     below = (ranks[: members.size] - rankdata(members)) / non_members.size

@@ -7,7 +7,7 @@ two groups can be told apart without the model.
 
 References
 ----------
-Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6:65-70, 1979.
+Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6:65-70, 1979 (weights too).
 Das, Zhang and Tramer, Blind baselines beat membership inference attacks for foundation models, 2025.
 """
 
@@ -15,10 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message, Verdict
 from primum.evidence.multiplicity import holm
+
+FloatArray = NDArray[np.float64]
 
 ALPHA = 0.05
 BLIND_LIMIT = 0.60
@@ -42,6 +45,10 @@ class Claim:
         How well this claim's groups are told apart without the model.
     excess : callable or None
         Interval of (attack - blind) at a given level, paired by patient.
+    corrected : callable or None
+        Interval of the judged estimate at a given level, shown beside it.
+    smallest : callable or None
+        Smallest effect that a test at a given error would detect four times out of five.
     """
 
     draft: Finding
@@ -50,6 +57,20 @@ class Claim:
     needed: Message | None = None
     blind_auc: Estimate | None = None
     excess: Callable[[float], Estimate] | None = None
+    corrected: Callable[[float], Estimate] | None = None
+    smallest: Callable[[float], float] | None = None
+
+
+def shares_of_error(claims: Sequence[Claim]) -> FloatArray:
+    """Divide the error budget: half among claims about everyone, half among those about a subgroup.
+
+    Many small subgroups then cannot drown a claim about all patients. Shares sum to 1.
+    """
+    about_group = np.array([bool(claim.draft.subgroups) for claim in claims])
+    sizes = np.where(about_group, about_group.sum(), (~about_group).sum())
+    kinds = 2 if 0 < about_group.sum() < len(claims) else 1
+    shares: FloatArray = 1 / (kinds * sizes)
+    return shares
 
 
 def judge(claims: Sequence[Claim], *, design_blind: Estimate | None = None) -> list[Finding]:
@@ -59,20 +80,30 @@ def judge(claims: Sequence[Claim], *, design_blind: Estimate | None = None) -> l
     verdict stands.
     """
     tested = [c for c in claims if c.draft.p_value is not None and c.too_few is None]
-    adjusted = holm(np.array([c.draft.p_value for c in tested], float)) if tested else np.empty(0)
-    p_of = {c.draft.test: float(p) for c, p in zip(tested, adjusted, strict=True)}
-    level = 1 - ALPHA / max(1, len(tested))
-    return [_judge_one(claim, p_of.get(claim.draft.test), level, design_blind) for claim in claims]
+    shares = shares_of_error(tested) if tested else np.empty(0)
+    adjusted = (
+        holm(np.array([c.draft.p_value for c in tested], float), weights=shares) if tested else np.empty(0)
+    )
+    budget = {c.draft.test: (float(p), float(s)) for c, p, s in zip(tested, adjusted, shares, strict=True)}
+    return [_judge_one(claim, budget.get(claim.draft.test), len(tested), design_blind) for claim in claims]
 
 
 def _judge_one(
-    claim: Claim, p_adjusted: float | None, level: float, design_blind: Estimate | None
+    claim: Claim, budget: tuple[float, float] | None, claims: int, design_blind: Estimate | None
 ) -> Finding:
+    p_adjusted, share = budget or (None, 1.0)
     verdict, reasons = _verdict(claim, p_adjusted)
-    estimates = claim.draft.estimates
+    estimates, settings = claim.draft.estimates, dict(claim.draft.settings)
+    if budget is not None:
+        settings |= {"claims": claims, "share_of_error": share}
+        if claim.smallest is not None:
+            settings["smallest_detectable"] = claim.smallest(ALPHA * share)
+        if claim.corrected is not None:
+            shown = claim.corrected(1 - ALPHA * share)
+            estimates = (estimates[0], replace(shown, name=f"{shown.name}_corrected"), *estimates[1:])
     if claim.draft.membership == "observed":
         if verdict == claim.harm and claim.excess is not None:
-            excess = claim.excess(level)
+            excess = claim.excess(1 - ALPHA * share)
             estimates = (*estimates, excess)
             if not excess.low > 0:
                 verdict, reasons = "confounded", [Message("not_beyond_blind")]
@@ -86,6 +117,7 @@ def _judge_one(
         harmful=verdict == claim.harm,
         p_adjusted=p_adjusted,
         estimates=estimates,
+        settings=settings,
         reasons=(*claim.draft.reasons, *reasons),
     )
 

@@ -1,12 +1,14 @@
 """A causal language model of token sequences: one forward pass a window, whatever the length."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from primum.errors import ModelError
-from primum.models.protocols import TokenScores
+from primum.models.generation import continuations, not_finite
+from primum.models.protocols import BoolArray, Sampling, TokenScores
 from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray, offsets_of
 from primum.records.tokens import TokenBatch
@@ -46,6 +48,67 @@ class CausalModel:
         columns = [np.split(column, cuts) for column in flat]
         return [TokenScores(*row) for row in zip(*columns, strict=True)] if len(tokens) else []
 
+    def log_masses(self, tokens: TokenBatch, groups: BoolArray) -> list[FloatArray]:
+        """Return the log probability of each group after each token, shape (n_tokens, groups) a patient."""
+        _check_ids(tokens, self.vocabulary_size)
+        patient, start, length = windows(tokens.lengths, self.context)
+        alone = np.flatnonzero(tokens.lengths == 1)
+        patient, start = np.concatenate([patient, alone]), np.concatenate([start, np.zeros_like(alone)])
+        length = np.concatenate([length, np.ones_like(alone)])
+        target = tokens.offsets[patient] + start
+        columns = [torch.from_numpy(np.flatnonzero(group)) for group in groups]
+        result = np.empty((len(tokens.token_ids), len(groups)))
+        self.module.eval()
+        with torch.inference_mode():
+            for rows in length_buckets(length, self._tokens_a_batch):
+                ids = padded(tokens, patient[rows], start[rows], length[rows])
+                log_p = torch.log_softmax(logits_of(self.module, torch.from_numpy(ids)).float(), dim=-1)
+                masses = torch.stack([log_p[..., column].logsumexp(-1) for column in columns], -1).numpy()
+                # Where two windows share a token, the second is written last and stays, as in the scores.
+                for row, place in enumerate(rows):
+                    result[target[place] : target[place] + length[place]] = masses[row, : length[place]]
+        if np.isnan(result).any():
+            raise not_finite()
+        return np.split(result, tokens.offsets[1:-1]) if len(tokens) else []
+
+    def embed(self, tokens: TokenBatch) -> FloatArray:
+        """Return the last hidden state at the last token, shape (n, width); NaN where there is none."""
+        _check_ids(tokens, self.vocabulary_size)
+        module: Any = self.module.eval()
+        length = np.minimum(tokens.lengths, self.context)
+        result = np.full((len(tokens), module.config.hidden_size), np.nan)
+        some = np.flatnonzero(length)
+        with torch.inference_mode():
+            for rows in length_buckets(length[some], _TOKENS_A_BATCH):
+                patient = some[rows]
+                last = length[patient]
+                ids = torch.from_numpy(padded(tokens, patient, tokens.lengths[patient] - last, last))
+                positions = torch.arange(ids.shape[1]).expand(ids.shape)
+                answer = module.base_model(input_ids=ids, position_ids=positions, use_cache=False)
+                result[patient] = answer.last_hidden_state[np.arange(len(rows)), last - 1].numpy()
+        if not np.isfinite(result[some]).all():
+            raise not_finite()
+        return result
+
+    def continue_from(
+        self, prompts: TokenBatch, *, samples: int, max_tokens: int, sampling: Sampling, seed: int
+    ) -> Iterator[TokenBatch]:
+        """Draw `samples` continuations of every prompt; see :class:`primum.models.protocols.Generator`."""
+        _check_ids(prompts, self.vocabulary_size)
+        return continuations(
+            self.module.eval(),
+            prompts,
+            context=self.context,
+            samples=samples,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            seed=seed,
+        )
+
+    @property
+    def _tokens_a_batch(self) -> int:
+        return min(_TOKENS_A_BATCH, _LOGITS_A_BATCH // self.vocabulary_size)
+
     def _score(self, tokens: TokenBatch, *, moments: bool) -> FloatArray:
         """Score every window; shape (3 or 1, predicted tokens), in the order of the batch."""
         _check_ids(tokens, self.vocabulary_size)
@@ -56,17 +119,14 @@ class CausalModel:
         target = first[patient] + start
         self.module.eval()
         with torch.inference_mode():
-            for rows in length_buckets(length, min(_TOKENS_A_BATCH, _LOGITS_A_BATCH // self.vocabulary_size)):
+            for rows in length_buckets(length, self._tokens_a_batch):
                 ids = padded(tokens, patient[rows], start[rows], length[rows])
                 scores = score_batch(self.module, torch.from_numpy(ids), moments=moments).numpy()
                 for row, place in enumerate(rows):
                     count = length[place] - 1
                     result[:, target[place] : target[place] + count] = scores[:, row, :count]
         if not np.isfinite(result).all():
-            raise ModelError(
-                "The model answers with numbers that are not finite (NaN or infinity): check its weights and "
-                "its training before auditing it."
-            )
+            raise not_finite()
         return result
 
 

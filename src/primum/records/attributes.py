@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primum.errors import RecordsError
-from primum.records.families import BIRTH_CODE, BoolArray, families_of, is_demographic
+from primum.records.families import BIRTH_CODE, BoolArray, Families, families_of, is_demographic
 from primum.records.histories import FloatArray, Histories, Records
 from primum.records.ragged import IntArray
 
@@ -55,6 +55,11 @@ class PatientTable:
     def __len__(self) -> int:
         return len(self.subject_ids)
 
+    def select(self, keep: IntArray) -> "PatientTable":
+        """Take the patients at positions `keep`, in that order."""
+        columns = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name != "families"}
+        return PatientTable(**columns, families={name: held[keep] for name, held in self.families.items()})
+
 
 @dataclass(frozen=True)
 class CodeCounts:
@@ -64,8 +69,8 @@ class CodeCounts:
     patients: int
 
 
-def describe(histories: Histories) -> PatientTable:
-    """Describe the patients of a shard, one row each."""
+def describe(histories: Histories, families: Families | None = None) -> PatientTable:
+    """Describe the patients of a shard, one row each; `families` are the sensitive ones."""
     count, codes = len(histories), histories.codes
     owner = owners(histories)
     days = histories.times.astype("datetime64[us]").astype(np.int64) / 86_400_000_000
@@ -86,7 +91,7 @@ def describe(histories: Histories) -> PatientTable:
         last - first,
         first,
         last,
-        {name: _holds(histories, owner, chosen) for name, chosen in families_of(codes).items()},
+        {name: _holds(histories, owner, chosen) for name, chosen in families_of(codes, families).items()},
     )
 
 

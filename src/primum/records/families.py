@@ -2,16 +2,21 @@
 
 import re
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from primum.errors import RecordsError
 
 BIRTH_CODE = "MEDS_BIRTH"
 DEMOGRAPHIC_PREFIXES = ("GENDER//", "SEX//", "SITE//", "RACE//", "ETHNICITY//")
 
 BoolArray = NDArray[np.bool_]
+Families = Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]]
 
 _DEMOGRAPHIC = re.compile(r"(GENDER|SEX|SITE|RACE|ETHNICITY)/", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[/|:]+")
@@ -43,7 +48,7 @@ def is_demographic(code: str) -> bool:
     return code == BIRTH_CODE or _DEMOGRAPHIC.match(code) is not None
 
 
-def families_of(codes: tuple[str, ...]) -> dict[str, BoolArray]:
+def families_of(codes: tuple[str, ...], families: Families | None = None) -> dict[str, BoolArray]:
     """Tell which codes of a dictionary belong to each sensitive family.
 
     Parameters
@@ -51,11 +56,13 @@ def families_of(codes: tuple[str, ...]) -> dict[str, BoolArray]:
     codes : tuple of str
         MEDS codes that name their system, e.g. ``DIAGNOSIS//ICD9CM//042``, ``DIAGNOSIS//ICD//10//B20`` or
         ``ICD10CM/F10.2``. A code whose system is not known belongs to no family.
+    families : Families or None
+        What :func:`read_families` gives; None means every family of ``sensitive_families.toml``, which also
+        holds the sources.
 
     Returns
     -------
     dict of str to bool, shape (codes,)
-        Every family of ``sensitive_families.toml``, which also holds the sources.
 
     Examples
     --------
@@ -66,20 +73,47 @@ def families_of(codes: tuple[str, ...]) -> dict[str, BoolArray]:
     read = [_system_and_code(code) for code in codes]
     return {
         name: np.array([pair is not None and _matches(pair, systems) for pair in read], np.bool_)
-        for name, systems in _families().items()
+        for name, systems in (built_in() if families is None else families).items()
     }
 
 
 @cache
-def _families() -> dict[str, dict[str, tuple[tuple[str, str], ...]]]:
-    """Read the file; a prefix becomes the range from itself to itself."""
+def built_in() -> Families:
+    """Return the families of ``sensitive_families.toml``; a prefix is the range from itself to itself."""
     text = files("primum.records").joinpath("sensitive_families.toml").read_text(encoding="utf-8")
+    return _parsed(tomllib.loads(text))
+
+
+def read_families(path: Path) -> Families:
+    """Add the families of a TOML file of the same form to the built-in ones; a name again replaces one.
+
+    Raises
+    ------
+    RecordsError
+        The file cannot be read, is not TOML, or is not of that form.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        for systems in content.values():
+            for system, entries in systems.items():
+                if system not in _ALIASES.values() or not all(isinstance(e, str) and e for e in entries):
+                    raise ValueError(system)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RecordsError(
+            '{path} is not a file of code families: write [name], then {systems} = ["prefix", "from-to"].',
+            path=str(path),
+            systems=" | ".join(sorted(set(_ALIASES.values()))),
+        ) from error
+    return {**built_in(), **_parsed(content)}
+
+
+def _parsed(content: Mapping[str, Mapping[str, list[str]]]) -> Families:
     return {
         family: {
             system: tuple((entry.partition("-")[0], entry.rpartition("-")[2]) for entry in entries)
             for system, entries in systems.items()
         }
-        for family, systems in tomllib.loads(text).items()
+        for family, systems in content.items()
     }
 
 
@@ -96,6 +130,6 @@ def _system_and_code(code: str) -> tuple[str, str] | None:
     return None
 
 
-def _matches(pair: tuple[str, str], systems: dict[str, tuple[tuple[str, str], ...]]) -> bool:
+def _matches(pair: tuple[str, str], systems: Mapping[str, tuple[tuple[str, str], ...]]) -> bool:
     system, code = pair
     return any(low <= code[: len(low)] <= high for low, high in systems.get(system, ()))

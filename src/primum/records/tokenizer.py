@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from primum.errors import VocabularyError
 from primum.records.attributes import owners
@@ -67,6 +68,33 @@ class Tokenizer:
 
     def __post_init__(self) -> None:
         self.profile.check(self.vocabulary)
+
+    @cached_property
+    def kinds(self) -> NDArray[np.uint8]:
+        """Kind of each token of the vocabulary, shape (vocabulary,): what generated tokens are."""
+        profile, kinds = self.profile, np.full(len(self.vocabulary), Kind.CLINICAL, np.uint8)
+        static = [
+            token
+            for token in self.vocabulary.tokens
+            if self.code_of(token).startswith(profile.static_prefixes)
+        ]
+        special = (profile.begin, profile.end, profile.unknown, profile.pad)
+        for kind, named in (
+            (Kind.STATIC, (*static, *profile.age_tokens)),
+            (Kind.GAP, profile.gap_tokens),
+            (Kind.VALUE, profile.value_tokens),
+            (Kind.SPECIAL, tuple(token for token in special if token is not None)),
+        ):
+            kinds[self.vocabulary.encode(tuple(named))] = kind
+        return kinds
+
+    def code_of(self, token: str) -> str:
+        """Return the MEDS code that a token of the vocabulary stands for: rewriting undone."""
+        for prefix, rewritten in self.profile.code_prefixes.items():
+            code = prefix + token[len(rewritten) :]
+            if token.startswith(rewritten) and self.profile.rewritten(code) == token:
+                return code
+        return token
 
     def encode(self, histories: Histories) -> TokenBatch:
         """Return the tokens of each patient, as :class:`primum.records.profile.TokenProfile` describes.

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
+from primum.evidence.rules import RULES
 from primum.report import sentences
-from primum.report.answers import estimate_of, find, tone_of, visible
+from primum.report.answers import find, tone_of, visible
+from primum.report.attacks import estimate_of
 from primum.report.language import Language, message
 
 _STEPS = {
@@ -26,7 +28,9 @@ _STEPS = {
     "clear": (
         message("Keep this report with the model: it holds for exactly these files and these patients."),
         message("Audit again when the model, its training data or its use change."),
-        message("This audit tests recognition from scores. Other attacks need other tests before a release."),
+        message(
+            "This audit tried the attacks listed above. Other attacks need other tests before a release."
+        ),
     ),
     "unknown": (
         message("Do not release on the strength of this report: it is evidence neither way."),
@@ -56,6 +60,13 @@ def next_steps(audit: Audit, *, language: Language) -> tuple[str, ...]:
                 "leaks become visible."
             )
         )
+    if any(_sampled_and_undecided(finding, audit) for finding in audit.findings):
+        steps.append(
+            language.text(
+                "Some attacks asked only a sample of the patients and could not tell: ask more of them "
+                "(--sampled)."
+            )
+        )
     if any(finding.verdict == "tainted" for finding in audit.findings):
         steps.insert(
             0, language.text("Remove from the held-out side every patient who repeats a training patient.")
@@ -63,11 +74,39 @@ def next_steps(audit: Audit, *, language: Language) -> tuple[str, ...]:
     return tuple(steps)
 
 
+def _sampled_and_undecided(finding: Finding, audit: Audit) -> bool:
+    asked, there = finding.settings.get("members"), audit.patients.get("members", 0)
+    undecided = finding.primary and finding.verdict == "inconclusive"
+    return undecided and isinstance(asked, int) and asked < there
+
+
 def not_found(audit: Audit, *, language: Language) -> tuple[str, ...]:
     """List what was looked for and not found, with how small an effect could have been seen."""
     whole = [finding for finding in audit.findings if not finding.subgroups]
-    lines = [line for finding in whole for line in _not_found(finding, language)]
-    return (*lines, *_groups(audit, language))
+    lines = [line for finding in whole if not _beside(finding) for line in _not_found(finding, language)]
+    return (*lines, *_others(whole, language), *_groups(audit, language))
+
+
+def _beside(finding: Finding) -> bool:
+    """Tell whether a test stands beside the primary one of its attack; those are said by name only."""
+    return finding.test in RULES and not finding.primary
+
+
+def _others(whole: list[Finding], language: Language) -> Iterator[str]:
+    said = {
+        "none_found": message("Beside these, nothing was found by: {tests}."),
+        "inconclusive": message("Beside these, too few patients to tell: {tests}."),
+        "confounded": message("Beside these, proving nothing: {tests}."),
+        "not_applicable": message("Beside these, not tested: {tests}."),
+    }
+    for verdict, sentence in said.items():
+        names = [
+            sentences.title_of(finding.test, language=language)
+            for finding in whole
+            if _beside(finding) and finding.verdict == verdict
+        ]
+        if names:
+            yield language.text(sentence, tests=" · ".join(names))
 
 
 def _not_found(finding: Finding, language: Language) -> Iterator[str]:
@@ -86,14 +125,12 @@ def _not_found(finding: Finding, language: Language) -> Iterator[str]:
             why=why,
         )
     elif finding.verdict == "none_found" and first:
-        write = (
-            language.percent if sentences.quantity(first.name, language=language).percent else language.number
-        )
+        percent = sentences.quantity(first.name, language=language).percent
         seen = " ".join(visible(finding, language=language))
         yield language.text(
             "{title}: none found. If there is an effect, it lies below {high} ({level:.0%} interval). {seen}",
             title=title,
-            high=write(first.high),
+            high=language.percent(first.high, 1) if percent else language.number(first.high),
             level=first.level,
             seen=seen,
         )

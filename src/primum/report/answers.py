@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from primum.evidence.audit import Audit
-from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
+from primum.evidence.rules import RULES, family_of
 from primum.report import sentences
+from primum.report.attacks import estimate_of, gain, pairs, title_of_family
 from primum.report.language import Language, message
 
 _AUC, _TPR = "membership.combined.auc", "membership.combined.tpr"
@@ -34,11 +35,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class People:
-    """Of 100 patients, how many are recognised: surely, and at most."""
+    """Of 100 patients, how many are recognised: surely, at most, and by pure chance."""
 
     value: int
     low: int
     high: int
+    chance: float
 
 
 def find(audit: Audit, test: str) -> Finding | None:
@@ -46,22 +48,21 @@ def find(audit: Audit, test: str) -> Finding | None:
     return next((finding for finding in audit.findings if finding.test == test), None)
 
 
-def estimate_of(finding: Finding | None, name: str) -> Estimate | None:
-    """Return an estimate by name, unless it has no value."""
-    found = [e for e in finding.estimates if e.name == name] if finding else []
-    return found[0] if found and math.isfinite(found[0].value) else None
-
-
 def tone_of(audit: Audit) -> str:
-    """Say which of the four answers this audit gives; a confounded primary test speaks first."""
-    primary = [finding.verdict for finding in audit.findings if finding.primary]
-    if "confounded" in primary:
+    """Say which of the four answers this audit gives.
+
+    When recognition is confounded, the two sides differ by design and that is said before anything else; one
+    other confounded attack leaves the rest standing.
+    """
+    primary = [finding for finding in audit.findings if finding.primary and family_of(finding.test) != "data"]
+    deciding = [finding for finding in primary if finding.test == _AUC] or primary
+    if any(finding.verdict == "confounded" for finding in deciding):
         return "confounded"
     if any(finding.harmful for finding in audit.findings):
         return "harm"
-    if "inconclusive" in primary or "none_found" not in primary:
-        return "unknown"
-    return "clear"
+    verdicts = {finding.verdict for finding in audit.findings if finding.primary}
+    looked = any(finding.verdict == "none_found" for finding in primary)
+    return "clear" if looked and not verdicts & {"inconclusive", "confounded"} else "unknown"
 
 
 _HEADLINES = {
@@ -72,17 +73,40 @@ _HEADLINES = {
 }
 
 
+# What leaked, the worst first: headline, and the tests that show it; the last one takes every other.
+_KINDS = (
+    (
+        message("Parts of training patients' records can be drawn out of this model."),
+        ("trajectory.codes", "trajectory.verbatim", "knowledge.cost", "extraction."),
+    ),
+    (
+        message("Sensitive diagnoses of training patients can be inferred from this model."),
+        ("sensitive.", "embedding.attribute"),
+    ),
+    (_HEADLINES["harm"][1], ("",)),
+)
+
+
 def answer(audit: Audit, *, language: Language) -> Answer:
     """Say what the audit found, in plain words."""
     tone = tone_of(audit)
     icon, headline = _HEADLINES[tone]
-    leaks = [finding for finding in audit.findings if finding.verdict == "leak"]
-    if tone == "harm" and not leaks:
-        headline = message("The audit found harm.")
+    if tone == "harm":
+        headline, _ = _leading(audit) or (message("The audit found harm."), None)
         if all(finding.verdict == "tainted" for finding in audit.findings if finding.harmful):
             headline = message("The data are tainted: held-out patients repeat training patients.")
     say = {"harm": _harm, "clear": _clear, "unknown": _unknown, "confounded": _confounded}[tone]
     return Answer(tone, icon, language.text(headline), tuple(say(audit, language)))
+
+
+def _leading(audit: Audit) -> tuple[str, Finding] | None:
+    """Return the headline of the worst kind of leak, and the first finding that shows it."""
+    leaks = [finding for finding in audit.findings if finding.verdict == "leak"]
+    for headline, tests in _KINDS:
+        for finding in leaks:
+            if finding.test.startswith(tests):
+                return headline, finding
+    return None
 
 
 def recognised(finding: Finding | None, *, language: Language) -> str | None:
@@ -94,13 +118,15 @@ def recognised(finding: Finding | None, *, language: Language) -> str | None:
     low, high = (language.text("{n}", n=round(bound * members)) for bound in (rate.low, rate.high))
     sentence = language.text(
         "With the model's scores alone, an attacker who accepts being wrong about {wrong} outsider in "
-        "{outsiders} recognises about {found} of {members} training patients (between {low} and {high}).",
+        "{outsiders} recognises about {found} of {members} training patients (between {low} and {high}); "
+        "pure chance alone would recognise about {chance}.",
         wrong=1,
         outsiders=round(1 / _target(finding)),
         found=sentences.count(rate.value * members, language=language),
         members=members,
         low=low,
         high=high,
+        chance=float(f"{_target(finding) * members:.2g}"),
     )
     if false is None:
         return sentence
@@ -113,11 +139,16 @@ def recognised(finding: Finding | None, *, language: Language) -> str | None:
 
 
 def people(audit: Audit) -> People | None:
-    """Picture the share of training patients recognised as 100 people."""
-    rate = estimate_of(find(audit, _TPR), "tpr")
-    if rate is None or not math.isfinite(rate.low + rate.high):
+    """Picture the share of training patients recognised as 100 people, unless another kind of leak leads."""
+    finding = find(audit, _TPR)
+    recognised = any(one.harmful and family_of(one.test) == "membership" for one in audit.findings)
+    if tone_of(audit) == "harm" and not recognised:
         return None
-    return People(round(rate.value * 100), round(rate.low * 100), round(rate.high * 100))
+    rate = estimate_of(finding, "tpr")
+    if finding is None or rate is None or not math.isfinite(rate.low + rate.high):
+        return None
+    value, low, high = (round(share * 100) for share in (rate.value, rate.low, rate.high))
+    return People(value, low, high, chance=_target(finding) * 100)
 
 
 def _target(finding: Finding) -> float:
@@ -125,34 +156,30 @@ def _target(finding: Finding) -> float:
     return chosen if isinstance(chosen, float) and 0 < chosen < 1 else 0.01
 
 
-def pairs(finding: Finding | None, *, language: Language) -> str | None:
-    """Say an AUC as the share of pairs in which the right patient is picked."""
-    found = estimate_of(finding, "auc")
-    if found is None:
-        return None
-    return language.text(
-        "Shown one training patient and one outsider, the attacker picks the right one in {value} of 100 "
-        "cases ({interval}; pure chance is 50; AUC {auc}).",
-        value=language.number(found.value * 100, 0),
-        interval=language.interval(found.low * 100, found.high * 100, digits=0),
-        auc=language.number(found.value),
-    )
-
-
 def _harm(audit: Audit, language: Language) -> Iterator[str]:
+    _, led = _leading(audit) or ("", None)
     told = set()
+    if led and led.test in RULES and (sentence := gain(led, language=language)):
+        told.add(led.test)
+        yield sentence
     for test, say in ((_TPR, recognised), (_AUC, pairs)):
         finding = find(audit, test)
         sentence = say(finding, language=language)
-        if sentence and finding and (finding.harmful or test == _AUC):
+        if sentence and finding and (finding.harmful or (test == _AUC and not told)):
             told.add(test)
             yield sentence
-    groups = []
-    for finding in audit.findings:
-        if finding.harmful and finding.subgroups:
-            groups += [sentences.group_name(group, language=language) for group in finding.subgroups]
-        elif finding.harmful and finding.test not in told:
+    harmful = [finding for finding in audit.findings if finding.harmful and finding.test not in told]
+    for finding in harmful:
+        if not finding.subgroups and finding.test not in RULES:
             yield _claim(finding, language)
+    families = dict.fromkeys(
+        title_of_family(one.test, language=language)
+        for one in harmful
+        if one.test in RULES and not (led and family_of(one.test) == family_of(led.test))
+    )
+    if families:
+        yield language.text("These attacks found leaks as well: {attacks}.", attacks=" · ".join(families))
+    groups = [sentences.group_name(g, language=language) for one in harmful for g in one.subgroups]
     if groups:
         listed = ", ".join(dict.fromkeys(groups))
         yield language.text("Groups in which a leak was shown on its own: {groups}.", groups=listed)
@@ -189,6 +216,7 @@ def _clear(audit: Audit, language: Language) -> Iterator[str]:
             interval=language.interval(found.low, found.high),
         )
         yield from visible(finding, language=language)
+    yield language.text("These attacks found nothing: {tests}.", tests=_titles(audit, language, "none_found"))
     yield language.text("Not finding a leak is not proof that there is none: see what was tested below.")
 
 
@@ -206,21 +234,34 @@ def visible(finding: Finding, *, language: Language) -> Iterator[str]:
 
 def _unknown(audit: Audit, language: Language) -> Iterator[str]:
     finding = find(audit, _AUC)
-    if finding:
+    undecided = finding is not None and finding.verdict == "inconclusive"
+    if undecided:
         yield language.text(
             "{members} training patients and {held_out} others were compared: too few to find a leak, and "
             "too few to rule one out.",
             members=audit.patients.get("members"),
             held_out=audit.patients.get("held_out"),
         )
-    undecided = [f for f in audit.findings if f.primary and f.verdict != "none_found"]
-    said = dict.fromkeys(sentences.reason(r, language=language) for f in undecided for r in f.reasons)
-    yield from said
-    sentence = pairs(finding, language=language)
-    if sentence:
-        yield sentence
-    if finding:
+    for verdicts, sentence in (
+        (("inconclusive", "confounded"), message("These attacks could not tell: {tests}.")),
+        (("none_found",), message("These attacks found nothing: {tests}.")),
+    ):
+        if titles := _titles(audit, language, *verdicts):
+            yield language.text(sentence, tests=titles)
+    if finding and undecided:
+        yield from (sentences.reason(item, language=language) for item in finding.reasons)
+        if said := pairs(finding, language=language):
+            yield said
         yield from visible(finding, language=language)
+
+
+def _titles(audit: Audit, language: Language, *verdicts: str) -> str:
+    """List the attacks whose primary test came to one of these verdicts."""
+    return " · ".join(
+        title_of_family(finding.test, language=language)
+        for finding in audit.findings
+        if finding.primary and family_of(finding.test) != "data" and finding.verdict in verdicts
+    )
 
 
 def _confounded(audit: Audit, language: Language) -> Iterator[str]:

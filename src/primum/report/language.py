@@ -98,7 +98,7 @@ class Language:
 
     code: Code
 
-    def text(self, template: str, **parameters: object) -> str:
+    def text(self, template: str, /, **parameters: object) -> str:
         """Say an English template in this language, its fields cleaned and its numbers localised.
 
         Examples

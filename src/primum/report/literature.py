@@ -1,6 +1,9 @@
 """The works behind the methods: key to citation."""
 
 CITATIONS: dict[str, str] = {
+    "agresti2000": "Agresti A, Caffo B. Simple and effective confidence intervals for proportions and "
+    "differences of proportions result from adding two successes and two failures. Am Stat "
+    "2000;54(4):280-288.",
     "balle2018": "Balle B, Wang Y-X. Improving the Gaussian mechanism for differential privacy: analytical "
     "calibration and optimal denoising. ICML 2018.",
     "benjamini1995": "Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and "
@@ -13,6 +16,8 @@ CITATIONS: dict[str, str] = {
     "models. USENIX Security 2021.",
     "carlini2022": "Carlini N, Chien S, Nasr M, Song S, Terzis A, Tramèr F. Membership inference attacks "
     "from first principles. IEEE Symposium on Security and Privacy 2022.",
+    "carlini2023": "Carlini N, Ippolito D, Jagielski M, Lee K, Tramèr F, Zhang C. Quantifying memorization "
+    "across neural language models. ICLR 2023.",
     "clopper1934": "Clopper C J, Pearson E S. The use of confidence or fiducial limits illustrated in the "
     "case of the binomial. Biometrika 1934;26(4):404-413.",
     "das2025": "Das D, Zhang J, Tramèr F. Blind baselines beat membership inference attacks for foundation "
@@ -20,10 +25,15 @@ CITATIONS: dict[str, str] = {
     "delong1988": "DeLong E R, DeLong D M, Clarke-Pearson D L. Comparing the areas under two or more "
     "correlated receiver operating characteristic curves: a nonparametric approach. Biometrics "
     "1988;44(3):837-845.",
+    "dersimonian1986": "DerSimonian R, Laird N. Meta-analysis in clinical trials. Control Clin Trials "
+    "1986;7(3):177-188.",
+    "hayes2025": "Hayes J, Swanberg M, Chaudhari H, et al. Measuring memorization in language models via "
+    "probabilistic extraction. NAACL 2025.",
     "holm1979": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat "
     "1979;6(2):65-70.",
     "jagielski2020": "Jagielski M, Ullman J, Oprea A. Auditing differentially private machine learning: how "
     "private is private SGD? NeurIPS 2020.",
+    "knolle2026": "Knolle M, et al. Disparate privacy risks from medical AI. Nature 2026.",
     "maini2024": "Maini P, Jia H, Papernot N, Dziedzic A. LLM dataset inference: did you train on my "
     "dataset? NeurIPS 2024.",
     "mannwhitney1947": "Mann H B, Whitney D R. On a test of whether one of two random variables is "

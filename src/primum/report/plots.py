@@ -3,9 +3,9 @@
 import math
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 from xml.etree import ElementTree
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Series
-from primum.report.language import Language, clean_text
+from primum.report.language import Language, clean_text, message
 
 # Okabe and Ito's palette, darkened where thin lines need it: told apart by every kind of colour vision.
 INK, MUTED, BLUE, ORANGE, BAND = "#1d2733", "#5d6975", "#0b5fa5", "#b54708", "#dfe5ea"
 _SVG = "http://www.w3.org/2000/svg"
 _LONGEST_LABEL = 36
+RISK_TITLE = message("Scores of training patients, against what chance allows")
 _STYLE: dict[str, Any] = {
     "text.parse_math": False,
     "text.usetex": False,
@@ -43,6 +44,19 @@ _STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
     "legend.frameon": False,
 }
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is written on a plot of two curves, as English sentences; `places` names special values of x."""
+
+    title: str
+    note: str
+    x: str
+    y: str
+    percent: bool = False
+    logarithmic: bool = False
+    places: Mapping[float, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ def roc(series: Series, *, language: Language) -> str:
         )
 
 
-def risk(series: Series, *, language: Language) -> str:
+def risk(series: Series, *, language: Language, title: str = RISK_TITLE) -> str:
     """Draw training patients by score, against the band in which they would lie if nothing had leaked."""
     with _style():
         figure, axes = _figure(3.6)
@@ -132,8 +146,8 @@ def risk(series: Series, *, language: Language) -> str:
         figure.legend(loc="outside upper left", ncols=2)
         return _svg(
             figure,
-            name="risk",
-            title=language.text("Scores of training patients, against what chance allows"),
+            name=series.name,
+            title=language.text(title),
             description=language.text(
                 "Number of training patients at each score, with the band expected if nothing had leaked. "
                 "Bars above the band on the right are patients at risk. The table below holds every value."
@@ -169,8 +183,65 @@ def canary(series: Series, *, language: Language) -> str:
         )
 
 
-def forest(rows: Iterable[Row], *, material: float | None, language: Language) -> str:
-    """Draw one interval for each group of patients, the most exposed on top."""
+def curves(series: Series, *, words: Words, language: Language) -> str:
+    """Draw training patients and patients never seen at each place, and how sure their difference is."""
+    with _style():
+        figure, axes = _figure(3.6)
+        known = np.isfinite(_column(series, "members_mean"))
+        x = _column(series, "x")[known]
+        lines = {name: _column(series, name)[known] for name in series.columns if name != "x"}
+        others = lines["held_out_mean"]
+        # The band is that of the difference, laid on the patients never seen: outside it the curves differ.
+        half = (lines["difference_high"] - lines["difference_low"]) / 2
+        limits = (0, 1) if words.percent else (-np.inf, np.inf)
+        low, high = np.clip(others - half, *limits), np.clip(others + half, *limits)
+        # From its first value on, which a logarithm then does not lose: -1, 0, 1, 2, 5 becomes 1, 2, 3, 4, 7.
+        at = np.log(x - x.min(initial=np.inf) + 1) if words.logarithmic else x
+        axes.fill_between(at, low, high, color=BAND, label=language.text("if nothing had leaked"))
+        axes.plot(
+            at,
+            others,
+            color=ORANGE,
+            dashes=(5, 2),
+            marker="s",
+            clip_on=False,
+            label=language.text("patients never seen"),
+        )
+        axes.plot(
+            at,
+            lines["members_mean"],
+            color=BLUE,
+            linewidth=2.2,
+            marker="o",
+            markersize=4.5,
+            clip_on=False,
+            label=language.text("training patients"),
+        )
+        ticks = _apart(at)
+        axes.set_xticks(at[ticks], [place(value, words, language) for value in x[ticks]])
+        axes.margins(y=0.08)
+        if words.percent:
+            axes.set_ylim(0, 1.08 * max(lines["members_mean"].max(initial=0.09), high.max(initial=0.09)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: language.percent(share)))
+        else:
+            _numbers(axes.yaxis, language)
+        axes.set_xlabel(language.text(words.x))
+        axes.set_ylabel(language.text(words.y))
+        figure.legend(loc="outside upper left", ncols=2)
+        title, note = language.text(words.title), language.text(words.note)
+        return _svg(figure, name=series.name, title=title, description=note)
+
+
+def forest(
+    rows: Iterable[Row],
+    *,
+    material: float | None,
+    language: Language,
+    name: str = "forest",
+    title: str | None = None,
+    percent: bool = False,
+) -> str:
+    """Draw one interval for each group of patients, the most exposed on top: AUCs, or shares if `percent`."""
     shown = [row for row in rows if math.isfinite(row.estimate.value)]
     with _style():
         figure, axes = _figure(0.9 + 0.34 * max(len(shown), 1))
@@ -179,23 +250,27 @@ def forest(rows: Iterable[Row], *, material: float | None, language: Language) -
             ends = [point.low if math.isfinite(point.low) else point.value, point.high]
             axes.plot(ends, [position, position], color=colour, linewidth=2)
             axes.plot(point.value, position, marker="D" if row.harmful else "o", color=colour, markersize=7)
-        axes.axvline(0.5, color=MUTED, dashes=(1, 2))
+        axes.axvline(0 if percent else 0.5, color=MUTED, dashes=(1, 2))
         if material is not None:
             axes.axvline(material, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(shown)), [_label(row.label) for row in shown])
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        _numbers(axes.xaxis, language)
-        axes.set_xlabel(language.text("recognition (AUC): further right is worse"))
+        if percent:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: language.percent(share)))
+            axes.set_xlabel(language.text("more than for patients never seen: further right is worse"))
+        else:
+            _numbers(axes.xaxis, language)
+            axes.set_xlabel(language.text("recognition (AUC): further right is worse"))
         return _svg(
             figure,
-            name="forest",
-            title=language.text("Who is most exposed"),
+            name=name,
+            title=title or language.text("Who is most exposed"),
             description=language.text(
-                "Recognition in each group of patients with its interval. The dotted line is chance, the "
-                "solid line is where it starts to matter, diamonds are leaks shown on their own. The table "
-                "holds every value."
+                "Each group of patients with its interval, the most exposed on top. The dotted line is "
+                "chance, the solid line is where it starts to matter, diamonds are leaks shown on their own. "
+                "The table holds every value."
             ),
         )
 
@@ -219,6 +294,20 @@ def _finite_edges(edges: NDArray[np.float64]) -> NDArray[np.float64]:
     bounds = (inner[0] - width, inner[-1] + width) if len(inner) else (0.0, 1.0)
     outer = np.where(np.arange(len(edges)) == 0, *bounds)
     return np.where(np.isfinite(edges), edges, outer)
+
+
+def place(value: float, words: Words, language: Language) -> str:
+    """Write a place on the horizontal axis: its name if it has one, else its number."""
+    return language.text(words.places.get(value, message("{n}")), n=round(value))
+
+
+def _apart(at: NDArray[np.float64]) -> list[int]:
+    """Choose places whose labels do not touch, from the left."""
+    chosen: list[int] = []
+    for position, value in enumerate(at):
+        if not chosen or value - at[chosen[-1]] >= 0.05 * np.ptp(at):
+            chosen.append(position)
+    return chosen
 
 
 def _label(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message
+from primum.report.glossary import AUC_WORSE, QUANTITIES, TESTS, Quantity
 from primum.report.language import NOTHING, Language, clean_text, message
 
 
@@ -59,46 +60,6 @@ VERDICTS = {
     ),
 }
 
-TESTS = {
-    "data.overlap": (
-        message("Same patients on both sides"),
-        message("Looks for held-out patients who are near-copies of training patients."),
-    ),
-    "membership.combined": (
-        message("Recognising training patients"),
-        message("Compares the model's score of each patient it learned from with patients it never saw."),
-    ),
-    "membership.loss": (
-        message("Plain likelihood attack"),
-        message("Higher likelihood than for other patients is taken as a sign of training."),
-    ),
-    "membership.min_k": (
-        message("Min-K% attack"),
-        message("Looks only at the least likely events of each patient."),
-    ),
-    "membership.min_k_pp": (
-        message("Min-K%++ attack"),
-        message("The same, each event measured against what else the model expected there."),
-    ),
-    "membership.ratio": (
-        message("Attack with a reference model"),
-        message("Compares with a model that never saw these patients, so that easy records do not count."),
-    ),
-    "membership.canary": (
-        message("Planted records"),
-        message(
-            "Invented records were hidden in the training data; are they recognised against their twins?"
-        ),
-    ),
-    "membership.epsilon": (
-        message("Measured privacy loss"),
-        message("A lower bound on epsilon, the worst-case privacy loss, from the attack itself."),
-    ),
-    "membership.named": (
-        message("Naming individual patients"),
-        message("Asks whether single patients can be named with few errors."),
-    ),
-}
 _MEASURES = {"auc": message("over all patients"), "tpr": message("with few false accusations")}
 
 GROUPS = {
@@ -123,43 +84,6 @@ _GROUP_PATTERNS = {
 }
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """How an estimate is named and written, and which way is worse."""
-
-    label: str
-    percent: bool
-    worse: str
-
-
-_AUC_WORSE = message("Higher is worse; 0.50 is pure chance, 1.00 is certain.")
-_RATE_WORSE = message("Higher is worse; pure chance equals the false alarms.")
-_BLIND_WORSE = message("Above 0.50 the groups differ without the model.")
-_GAIN_WORSE = message("Higher is worse; 0 means the model adds nothing.")
-QUANTITIES = {
-    "auc": Quantity(message("Recognition (AUC)"), False, _AUC_WORSE),
-    "auc_stratified": Quantity(message("AUC among similar patients"), False, _AUC_WORSE),
-    "auc_bootstrap": Quantity(message("AUC, checked by resampling"), False, _AUC_WORSE),
-    "blind_auc": Quantity(message("AUC without the model"), False, _BLIND_WORSE),
-    "auc_minus_blind": Quantity(message("AUC the model adds"), False, _GAIN_WORSE),
-    "tpr": Quantity(message("Training patients recognised"), True, _RATE_WORSE),
-    "realised_fpr": Quantity(
-        message("Outsiders wrongly recognised"),
-        True,
-        message("How strict the attack was; higher makes recognition easier."),
-    ),
-    "blind_tpr": Quantity(
-        message("Recognised without the model"), True, message("Higher: the groups differ without the model.")
-    ),
-    "tpr_minus_blind": Quantity(message("Recognition the model adds"), True, _GAIN_WORSE),
-    "epsilon": Quantity(
-        message("Privacy loss (epsilon)"), False, message("Higher is worse; 0 means no loss was shown.")
-    ),
-    "near_duplicate_share": Quantity(
-        message("Held-out patients with a near-copy"), True, message("Higher is worse; 0 is ideal.")
-    ),
-}
-
 REASONS = {
     "too_few_patients": message("Too few patients: {have} where {needed} are needed."),
     "needs_patients": message(
@@ -180,6 +104,7 @@ REASONS = {
     "duplicates_dropped": message("{pairs} near-copies were left out of the held-out side."),
     "no_overlap": message("No near-copy between the two sides."),
     "overlap_found": message("{share:.1%} of held-out patients are near-copies of training patients."),
+    "no_identifier": message("No patient of the sample carries it in the model's tokens ({identifier})."),
     "reported_only": message("Reported for information; carries no claim."),
 }
 
@@ -190,6 +115,14 @@ ATTACKERS = {
         "The attacker holds a patient's record, sees how likely the model finds it, and has a reference "
         "model."
     ),
+    "prompt": message(
+        "The attacker knows who a patient is and the beginning of the record, and lets the model write on."
+    ),
+    "scrubbed": message(
+        "The attacker holds a record without its sensitive codes and asks the model for them."
+    ),
+    "embedding": message("The attacker holds a record and the model's inner summary (embedding) of it."),
+    "partial": message("The attacker knows some events of a patient and sees how likely each next code is."),
     "canaries": message("The attacker holds a planted record and sees how likely the model finds it."),
 }
 
@@ -215,6 +148,10 @@ METHODS = {
     "bootstrap-percentile": message("bootstrap by patient"),
     "paired-bootstrap-percentile": message("paired bootstrap by patient"),
     "clopper-pearson": message("Clopper-Pearson (exact binomial)"),
+    "welch-agresti-caffo": message("Welch, with pseudo-patients (Agresti-Caffo)"),
+    "partial-pooling": message("partial pooling over groups"),
+    "mean": message("mean"),
+    "delong-placements": message("DeLong, difference of two groups"),
     "clopper-pearson-joined": message("Clopper-Pearson, difference"),
 }
 _LONG_METHODS = {
@@ -271,11 +208,19 @@ def quantity(name: str, *, language: Language) -> Quantity:
     copies = name.removeprefix("auc_d")
     if name != copies and copies.isdigit():
         label = language.text("AUC, planted {copies} times", copies=int(copies))
-        return Quantity(label, False, language.text(_AUC_WORSE))
-    known = QUANTITIES.get(name)
+        return Quantity(label, False, language.text(AUC_WORSE))
+    measure, _, fact = name.partition(":")
+    plain = measure.removesuffix("_pooled")
+    known = QUANTITIES.get(plain)
     if known is None:
         return Quantity(clean_text(name), False, "")
-    return Quantity(language.text(known.label), known.percent, language.text(known.worse))
+    label = language.text(known.label)
+    if plain != measure:
+        label = language.text("{label}, after partial pooling", label=label)
+    if fact:
+        about = group_name(f"family={fact}", language=language)
+        label = language.text("{label}: {about}", label=label, about=about)
+    return Quantity(label, known.percent, language.text(known.worse))
 
 
 def estimate_value(estimate: Estimate, *, language: Language) -> str:

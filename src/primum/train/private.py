@@ -57,7 +57,7 @@ class PrivateSettings:
     steps: int = 60
     expected_batch: int = 100
     clip: float = 1.0
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-3
     seed: int | None = None
 
 

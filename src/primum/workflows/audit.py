@@ -1,28 +1,30 @@
 """``primum.audit``: records in, a model, findings out."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from primum.audits import suite
 from primum.audits.privacy.membership import MIN_K_SHARE, membership_scores
 from primum.errors import RecordsError, VocabularyError
 from primum.evidence.audit import Audit
 from primum.evidence.contrast import Frame
-from primum.evidence.finding import Scalar
+from primum.evidence.families import family_claims
+from primum.evidence.finding import Finding, Scalar
 from primum.evidence.identity import manifest_digest
+from primum.evidence.measured import Measured
 from primum.evidence.membership import (
     CanaryScores,
-    PatientScores,
     combined_score,
-    membership_findings,
-    require_known,
+    design_blind,
+    membership_claims,
 )
 from primum.evidence.overlap import overlap_finding
+from primum.evidence.rules import families_wanted, require_groups, require_known
+from primum.evidence.verdicts import Claim, judge
 from primum.fit.protocol import Trainable
 from primum.models.doors import open_model
 from primum.models.opened import OpenedModel
@@ -34,66 +36,14 @@ from primum.records.histories import Records
 from primum.records.overlap import near_duplicates, same_ids, subject_ids_of
 from primum.records.tokenizer import require_coverage
 from primum.report.language import message
-from primum.workflows.gather import Group, gather, patient_scores, utility
+from primum.workflows.asked import ask_suite
+from primum.workflows.gather import Everyone, Group, everyone, gather, utility
+from primum.workflows.plan import AuditPlan, AuditResult, Membership, Progress
 from primum.workflows.references import folded_reference, train_references
+from primum.workflows.sampling import token_families
 
-Membership = Literal["observed", "randomised"]
-Progress = Callable[[str, int], None]
 _MEMBERS_STAGE = message("scores of training patients")
 _HELD_OUT_STAGE = message("scores of held-out patients")
-
-
-@dataclass(frozen=True, eq=False)
-class AuditPlan:
-    """Everything an audit needs to know.
-
-    Attributes
-    ----------
-    model : OpenedModel
-    members, held_out : Records
-        Who trained the model, and comparable patients who did not.
-    tuning : Records or None
-        Patients who are neither; references are trained on them.
-    canaries : CanaryPlan or None
-        Planted records and their twins among the records; they leave the headline groups.
-    references : sequence of OpenedModel
-    recipe : Trainable or None
-    recipe_count : int
-        How many references the recipe trains.
-    only : sequence of str
-        Prefixes of test names; empty means all.
-    membership : {"observed", "randomised"}
-    drop_overlap : bool
-        Leave patients who are on both sides out of the held-out side instead of refusing.
-    seed : int
-    names : mapping of str to str
-        Role to digest of its files, where there are files.
-    command : str
-    """
-
-    model: OpenedModel
-    members: Records
-    held_out: Records
-    tuning: Records | None = None
-    canaries: CanaryPlan | None = None
-    references: Sequence[OpenedModel] = ()
-    recipe: Trainable | None = None
-    recipe_count: int = 1
-    only: Sequence[str] = ()
-    membership: Membership = "observed"
-    drop_overlap: bool = False
-    seed: int = 0
-    names: Mapping[str, str] = field(default_factory=dict)
-    command: str = "primum.audit(...)"
-
-
-@dataclass(frozen=True, eq=False)
-class AuditResult:
-    """The shareable audit, what stays confidential, and seconds by stage."""
-
-    audit: Audit
-    scores: PatientScores
-    seconds: Mapping[str, float]
 
 
 def audit(
@@ -106,6 +56,7 @@ def audit(
     canaries: CanaryPlan | None = None,
     tests: Sequence[str] | None = None,
     membership: Membership = "observed",
+    sampled: int = 500,
     seed: int = 0,
 ) -> Audit:
     """Test what `model` remembers of the patients who trained it.
@@ -125,6 +76,8 @@ def audit(
         Prefixes of test names; None means all.
     membership : {"observed", "randomised"}
         "randomised" only if chance alone decided who trained the model.
+    sampled : int
+        Patients for the tests that generate or sweep; the other tests ask everyone.
     seed : int
 
     Returns
@@ -147,6 +100,7 @@ def audit(
         canaries=canaries,
         only=tuple(tests or ()),
         membership=membership,
+        sampled=sampled,
         seed=seed,
     )
     return run_audit(plan).audit
@@ -159,41 +113,18 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
     members, held_out, duplicated, dropped = _separate(plan, progress)
     coverage = plan.model.tokenizer.coverage(members)
     require_coverage(coverage)
-    counts = count_codes(members)
     clock.lap("overlap and coverage")
     references = _references(plan, held_out, progress)
     clock.lap("reference models")
-    sides: list[Group] = []
-    for stage, records in ((_MEMBERS_STAGE, members), (_HELD_OUT_STAGE, held_out)):
-        progress(stage, 0)
-        side = gather(
-            plan.model,
-            records,
-            references=references,
-            counts=counts,
-            are_members=records is members,
-            tick=lambda patients, stage=stage: progress(stage, patients),  # type: ignore[misc]
-        )
-        sides.append(side)
-        clock.lap(stage)
+    sides = _gathered(plan, (members, held_out), references, progress, clock)
     progress("statistics", 0)
-    scores, unscored = patient_scores(*sides, seed=plan.seed)
+    people = everyone(*sides, seed=plan.seed)
+    require_groups(plan.only, people.scores.subgroups)
     canaries = _canary_scores(plan, references)
-    data = manifest_digest(plan.names) if plan.names else "in memory"
-    frame = Frame(plan.model.ref.digest, data, "scores", plan.membership, plan.seed)
-    settings: dict[str, Scalar] = {
-        "min_k_share": MIN_K_SHARE,
-        "reference_models": len(references),
-        "reference_design": _design(plan),
-        "reference_digests": " ".join(opened.ref.digest for opened in plan.references),
-        "unscored": unscored,
-    }
-    findings = [
-        overlap_finding(
-            frame, duplicated=duplicated, held_out=len(sides[1]) + duplicated, members=len(sides[0])
-        ),
-        *membership_findings(scores, frame, canaries=canaries, settings=settings, only=plan.only),
-    ]
+    clock.lap("statistics")
+    asked = ask_suite(plan, (members, held_out), people, references, progress=progress, lap=clock.lap)
+    overlap = (duplicated, len(sides[1]) + duplicated, len(sides[0]))
+    findings = _findings(plan, people, canaries, asked.measured, overlap, len(references))
     clock.lap("statistics")
     result = Audit(
         model=plan.model.ref,
@@ -209,7 +140,75 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
             "dropped_overlap": dropped,
         },
     )
-    return AuditResult(result, scores, clock.seconds)
+    return AuditResult(result, people.scores, asked.measured, asked.passages, clock.seconds)
+
+
+def _gathered(
+    plan: AuditPlan,
+    sides: tuple[Records, Records],
+    references: Sequence[Scorer],
+    progress: Progress,
+    clock: "_Clock",
+) -> tuple[Group, Group]:
+    counts = count_codes(sides[0])
+    questions = suite.questions(
+        plan.model.scorer,
+        token_families(plan.model, plan.families),
+        wanted=families_wanted(plan.only),
+    )
+    groups: list[Group] = []
+    for stage, records in zip((_MEMBERS_STAGE, _HELD_OUT_STAGE), sides, strict=True):
+        progress(stage, 0)
+        groups.append(
+            gather(
+                plan.model,
+                records,
+                references=references,
+                counts=counts,
+                are_members=records is sides[0],
+                families=plan.families,
+                questions=questions,
+                tick=lambda patients, stage=stage: progress(stage, patients),  # type: ignore[misc]
+            )
+        )
+        clock.lap(stage)
+    return groups[0], groups[1]
+
+
+def _findings(
+    plan: AuditPlan,
+    people: Everyone,
+    canaries: CanaryScores | None,
+    measured: Sequence[Measured],
+    overlap: tuple[int, int, int],
+    reference_count: int,
+) -> list[Finding]:
+    """Judge everything that may alarm together, so that the error budget is the command's."""
+    data = manifest_digest(plan.names) if plan.names else "in memory"
+    frame = Frame(plan.model.ref.digest, data, "scores", plan.membership, plan.seed)
+    settings: dict[str, Scalar] = {
+        "min_k_share": MIN_K_SHARE,
+        "reference_models": reference_count,
+        "reference_design": _design(plan),
+        "reference_digests": " ".join(opened.ref.digest for opened in plan.references),
+        "unscored": people.unscored,
+    }
+    duplicated, held_out, members = overlap
+    claims: list[Claim] = []
+    described: list[Finding] = []
+    if "membership" in families_wanted(plan.only):
+        claims, described = membership_claims(
+            people.scores, frame, canaries=canaries, settings=settings, only=plan.only
+        )
+    for family in measured:
+        more_claims, more_described = family_claims(family, people.scores, frame, only=plan.only)
+        claims += more_claims
+        described += more_described
+    return [
+        overlap_finding(frame, duplicated=duplicated, held_out=held_out, members=members),
+        *judge(claims, design_blind=design_blind(people.scores)),
+        *described,
+    ]
 
 
 def _facts(model: OpenedModel) -> dict[str, Scalar]:
@@ -304,7 +303,7 @@ class _Clock:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Close a stage."""
+        """Close a stage, which may come again."""
         now = time.perf_counter()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

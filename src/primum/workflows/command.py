@@ -2,12 +2,15 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from primum.errors import RecordsError
+from primum.evidence.identity import manifest, manifest_digest
 from primum.fit.protocol import Trainable
 from primum.models.opened import OpenedModel
+from primum.records.families import read_families
 from primum.records.meds import MedsFolder
-from primum.workflows.audit import AuditPlan, Membership
+from primum.workflows.plan import AuditPlan, Membership
 
 TRAIN, TUNING, HELD_OUT = "train", "tuning", "held_out"
 
@@ -24,6 +27,9 @@ def audit_plan(
     membership: Membership = "observed",
     drop_overlap: bool = False,
     seed: int = 0,
+    sampled: int = 500,
+    families: Path | None = None,
+    show_records: bool = False,
     command: str = "",
 ) -> AuditPlan:
     """Take members from the train split, references' patients from tuning, the others from held_out.
@@ -33,7 +39,7 @@ def audit_plan(
     Raises
     ------
     RecordsError
-        A split is missing.
+        A split is missing, or `families` is not a file of code families.
     """
     others = held_out or records
     splits = list(others.splits())
@@ -45,6 +51,8 @@ def audit_plan(
     side = HELD_OUT if HELD_OUT in splits else splits[0]
     digest = records.digest()
     names = {"members": digest, "held_out": held_out.digest() if held_out else digest}
+    if families:
+        names["families"] = manifest_digest(manifest(families.parent, [families]))
     return AuditPlan(
         model=model,
         members=records.split(TRAIN),
@@ -58,6 +66,9 @@ def audit_plan(
         membership=membership,
         drop_overlap=drop_overlap,
         seed=seed,
+        sampled=sampled,
+        families=read_families(families) if families else None,
+        show_records=show_records,
         names=names,
         command=command,
     )

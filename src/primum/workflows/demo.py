@@ -42,6 +42,7 @@ class DemoSettings:
     canary_pairs: int = 4
     width: int = 128
     layers: int = 4
+    sampled: int = 200
 
 
 SMALL = DemoSettings(
@@ -53,6 +54,7 @@ SMALL = DemoSettings(
     private_batch=30,
     width=64,
     layers=2,
+    sampled=80,
 )
 
 
@@ -110,9 +112,7 @@ def run_demo(
     stage("reference model")
     audits = []
     for name in ("leaky", "protected"):
-        audits.append(
-            _audit(folder, name, seed=seed, language=language, shown_as=shown_as, progress=progress)
-        )
+        audits.append(_audit(bench, folder, name, language=language, shown_as=shown_as))
         stage(f"audit of the {name} model")
     return DemoOutcome(audits[0], audits[1], ledger, seconds)
 
@@ -178,29 +178,27 @@ def _protected(bench: _Bench) -> tuple[CausalModel, PrivacyLedger]:
     return model, ledger
 
 
-def _audit(
-    folder: Path, name: str, *, seed: int, language: Language, shown_as: Path, progress: Progress
-) -> Audit:
-    command = written_command(
-        [
-            "audit",
-            str(shown_as / "models" / name),
-            "--records",
-            str(shown_as / "records"),
-            "--reference",
-            str(shown_as / "models" / "reference"),
-            "--seed",
-            str(seed),
-        ]
-    )
+def _audit(bench: _Bench, folder: Path, name: str, *, language: Language, shown_as: Path) -> Audit:
+    typed = {
+        "--records": shown_as / "records",
+        "--reference": shown_as / "models" / "reference",
+        "--sampled": bench.settings.sampled,
+        "--seed": bench.seed,
+    }
+    words = [
+        "audit",
+        str(shown_as / "models" / name),
+        *(str(word) for pair in typed.items() for word in pair),
+    ]
     plan = audit_plan(
         open_model(folder / "models" / name),
         records=MedsFolder(folder / "records"),
         references=[open_model(folder / "models" / "reference")],
-        seed=seed,
-        command=command,
+        seed=bench.seed,
+        sampled=bench.settings.sampled,
+        command=written_command(words),
     )
-    result = run_audit(plan, progress=progress)
+    result = run_audit(plan, progress=bench.progress)
     target = folder / name
     target.mkdir()
     write_result(target, result, language=language)

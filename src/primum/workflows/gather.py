@@ -1,9 +1,11 @@
-"""One streamed pass over the patients: for each, its scores and what the statistics need to know of it."""
+"""One streamed reading of the patients: for each, its scores and what the statistics need to know of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from primum.audits.privacy.membership import membership_scores
@@ -23,23 +25,31 @@ from primum.records.attributes import (
     subgroups,
 )
 from primum.records.blind_features import DENSE_COLUMNS, blind_features
+from primum.records.families import BoolArray, Families
 from primum.records.histories import FloatArray, Records
 from primum.records.ragged import IntArray
 from primum.records.tokens import Kind, TokenBatch
 
 Tick = Callable[[int], None]
+# What a family wants of every patient: tokens of a shard to one row a patient.
+Question = Callable[[TokenBatch], NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """All patients of one side, a few numbers each: this is what stays in memory."""
+    """All patients of one side, a few numbers each: this is what stays in memory.
+
+    `asked` holds what the other families want of every patient, shape (n, …) each.
+    """
 
     table: PatientTable
-    rare: np.ndarray
+    rare: BoolArray
     features: sparse.csr_matrix
     components: dict[str, FloatArray]
     clinical_tokens: IntArray
     token_counts: IntArray
+    holders: IntArray
+    asked: dict[str, NDArray[Any]]
 
     def __len__(self) -> int:
         return len(self.rare)
@@ -52,13 +62,16 @@ def gather(
     references: Sequence[Scorer],
     counts: CodeCounts,
     are_members: bool,
+    families: Families | None,
+    questions: Mapping[str, Question],
     tick: Tick,
 ) -> Group:
-    """Score and describe each patient of `records`, a shard at a time."""
+    """Score and describe each patient, a shard at a time; `questions` are asked of each shard."""
     tables, rare, features, scores, predicted = [], [], [], [], []
-    token_counts = np.zeros(len(model.tokenizer.vocabulary.tokens), np.int64)
+    token_counts, holders = (np.zeros(len(model.tokenizer.vocabulary), np.int64) for _ in range(2))
+    asked: dict[str, list[NDArray[Any]]] = {name: [] for name in questions}
     for shard in records.shards():
-        table = describe(shard)
+        table = describe(shard, families)
         tokens = model.tokenizer.encode(shard)
         tables.append(table)
         rare.append(rare_holders(shard, counts, own_counted=are_members))
@@ -68,6 +81,9 @@ def gather(
         token_counts += np.bincount(
             tokens.token_ids[tokens.kinds == Kind.CLINICAL], minlength=len(token_counts)
         )
+        holders += _holders(tokens)
+        for name, question in questions.items():
+            asked[name].append(question(tokens))
         tick(len(shard))
     if not tables:
         raise RecordsError("There is no patient to read: the records are empty.")
@@ -78,7 +94,16 @@ def gather(
         {name: np.concatenate([part[name] for part in scores]) for name in scores[0]},
         np.concatenate(predicted),
         token_counts,
+        holders,
+        {name: np.concatenate(parts) for name, parts in asked.items()},
     )
+
+
+def _holders(tokens: TokenBatch) -> IntArray:
+    """Count the patients who hold each token, shape (vocabulary,)."""
+    owner = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    pairs = np.unique(owner * tokens.vocabulary_size + tokens.token_ids)
+    return np.bincount(pairs % tokens.vocabulary_size, minlength=tokens.vocabulary_size)
 
 
 def _clinical(tokens: TokenBatch) -> IntArray:
@@ -89,8 +114,30 @@ def _clinical(tokens: TokenBatch) -> IntArray:
     return np.bincount(owner[clinical], minlength=len(tokens))
 
 
-def patient_scores(members: Group, held_out: Group, *, seed: int) -> tuple[PatientScores, int]:
-    """Put both sides in one order; returns the scores and how many patients had nothing to score."""
+@dataclass(frozen=True, eq=False)
+class Everyone:
+    """Both sides in one order, patients whom the model cannot score left out.
+
+    Attributes
+    ----------
+    scores : PatientScores
+        `n` patients, members first.
+    table : PatientTable
+    asked : mapping of str to float64, shape (n, …)
+    holders : int64, shape (vocabulary,)
+    unscored : int
+        Patients who had nothing to score.
+    """
+
+    scores: PatientScores
+    table: PatientTable
+    asked: Mapping[str, NDArray[Any]]
+    holders: IntArray
+    unscored: int
+
+
+def everyone(members: Group, held_out: Group, *, seed: int) -> Everyone:
+    """Put both sides in one order."""
     is_member = np.arange(len(members) + len(held_out)) < len(members)
     components = {
         name: np.concatenate([members.components[name], held_out.components[name]])
@@ -117,7 +164,16 @@ def patient_scores(members: Group, held_out: Group, *, seed: int) -> tuple[Patie
             if not name.startswith("site=") or mask[scorable].sum() >= SMALLEST_CELL
         },
     )
-    return scores, int((~scorable).sum())
+    return Everyone(
+        scores,
+        table.select(np.flatnonzero(scorable)),
+        {
+            name: np.concatenate([members.asked[name], held_out.asked[name]])[scorable]
+            for name in members.asked
+        },
+        members.holders + held_out.holders,
+        int((~scorable).sum()),
+    )
 
 
 def utility(members: Group, held_out: Group) -> dict[str, float]:

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 
 from primum.errors import InputError, MachineError
-from primum.evidence.membership import PatientScores, combined_score
+from primum.evidence.measured import FloatArray, IntArray, Measured
+from primum.evidence.membership import combined_score
 from primum.report.files import write_audit
 from primum.report.language import Language
-from primum.workflows.audit import AuditResult
+from primum.workflows.plan import AuditResult
 
 
 @contextmanager
@@ -85,9 +86,13 @@ def write_result(folder: Path, result: AuditResult, *, language: Language) -> No
     write_audit(folder, result.audit, run=run_facts(result.seconds), language=language)
     confidential = folder / "confidential"
     confidential.mkdir(mode=0o700)
-    target = confidential / "scores.parquet"
-    scores_table(result.scores).write_parquet(target)
-    target.chmod(0o600)
+    # Numbered by chance: the order of the records would name the patients.
+    order = np.random.default_rng().permutation(len(result.scores.is_member))
+    tables = {"scores": scores_table(result, order), "passages": passages_table(result, order)}
+    for name, table in tables.items():
+        target = confidential / f"{name}.parquet"
+        table.write_parquet(target)
+        target.chmod(0o600)
 
 
 def run_facts(seconds: Mapping[str, float]) -> dict[str, object]:
@@ -104,17 +109,55 @@ def run_facts(seconds: Mapping[str, float]) -> dict[str, object]:
     }
 
 
-def scores_table(scores: PatientScores) -> pl.DataFrame:
-    """One row a patient, numbered by chance: the order of the records would name them."""
-    order = np.random.default_rng().permutation(len(scores.is_member))
+def scores_table(result: AuditResult, order: IntArray) -> pl.DataFrame:
+    """One row a patient, in `order`; null where a test did not ask the patient."""
+    scores = result.scores
     _, combined = combined_score(scores.components)
     columns = {
-        "patient": np.arange(len(order)),
-        "member": scores.is_member[order],
-        "combined": combined[order],
-        "blind": scores.blind[order],
-        "stratum": scores.strata[order],
-        **{name: values[order] for name, values in scores.components.items()},
-        **{f"in:{name}": mask[order] for name, mask in scores.subgroups.items()},
+        "member": scores.is_member,
+        "combined": combined,
+        "blind": scores.blind,
+        "stratum": scores.strata,
+        **scores.components,
+        **{f"in:{name}": mask for name, mask in scores.subgroups.items()},
+        **_measured_columns(result.measured, len(order)),
     }
-    return pl.DataFrame(columns)
+    numbered = {"patient": np.arange(len(order)), **{name: column[order] for name, column in columns.items()}}
+    return pl.DataFrame(numbered, nan_to_null=True)
+
+
+def _measured_columns(measured: Sequence[Measured], patients: int) -> dict[str, FloatArray]:
+    columns: dict[str, FloatArray] = {}
+    for family in measured:
+        values = dict(family.scores)
+        for test, guesses in family.guesses.items():
+            for place, fact in enumerate(guesses.names):
+                values[f"{test}:{fact}"] = guesses.scores[:, place]
+                values[f"{test}:{fact}:true"] = guesses.labels[:, place].astype(np.float64)
+        for name, column in values.items():
+            columns[name] = np.full(patients, np.nan)
+            columns[name][family.rows] = column
+    return columns
+
+
+def passages_table(result: AuditResult, order: IntArray) -> pl.DataFrame:
+    """One row an extractable passage, the easiest first; codes only where they were asked for."""
+    number = np.argsort(order)
+    return pl.DataFrame(
+        {
+            "patient": [int(number[passage.row]) for passage in result.passages],
+            "member": [bool(result.scores.is_member[passage.row]) for passage in result.passages],
+            "known_events": [passage.start_event for passage in result.passages],
+            "queries": [passage.queries for passage in result.passages],
+            "families": [list(passage.families) for passage in result.passages],
+            "codes": [None if passage.codes is None else list(passage.codes) for passage in result.passages],
+        },
+        schema={
+            "patient": pl.Int64,
+            "member": pl.Boolean,
+            "known_events": pl.Int64,
+            "queries": pl.Int64,
+            "families": pl.List(pl.String),
+            "codes": pl.List(pl.String),
+        },
+    )

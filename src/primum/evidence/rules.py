@@ -1,0 +1,112 @@
+"""Every test of the suite: how its numbers are judged, what its attacker has, where it comes from."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from primum.errors import InputError
+from primum.evidence.membership import TESTS as MEMBERSHIP_TESTS
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one test is judged.
+
+    Attributes
+    ----------
+    measure : {"auc", "share", "guesses"}
+        ``auc``: members rank above held-out patients. ``share``: mean of members minus mean of held-out
+        patients, each in [0, 1]. ``guesses``: AUROC of predicted facts on members minus on held-out patients.
+    attacker : str
+        Code of the attacker assumed.
+    references : tuple of str
+        Literature keys.
+    primary : bool
+        The one test of its family that decides between exit status 0 and 3.
+    claims : bool
+        False: shown beside the claims, cannot alarm.
+    """
+
+    measure: Literal["auc", "share", "guesses"]
+    attacker: str
+    references: tuple[str, ...]
+    primary: bool = False
+    claims: bool = True
+
+
+_SUITE = ("tonekaboni2025",)
+RULES: Mapping[str, Rule] = {
+    "trajectory.codes": Rule("share", "prompt", _SUITE, primary=True),
+    "trajectory.verbatim": Rule("share", "prompt", (*_SUITE, "carlini2021")),
+    "trajectory.distance": Rule("auc", "prompt", _SUITE),
+    "trajectory.likelihood": Rule("auc", "prompt", _SUITE),
+    "sensitive.inferred": Rule("guesses", "scrubbed", _SUITE, primary=True),
+    "sensitive.sampled": Rule("guesses", "scrubbed", _SUITE, claims=False),
+    "sensitive.exposed": Rule("share", "scrubbed", _SUITE, claims=False),
+    "embedding.probe": Rule("auc", "embedding", _SUITE, primary=True),
+    "embedding.linkage": Rule("share", "embedding", _SUITE),
+    "embedding.attribute": Rule("guesses", "embedding", _SUITE),
+    "perturbation.combined": Rule("auc", "scores", _SUITE, primary=True),
+    "perturbation.age": Rule("auc", "scores", _SUITE),
+    "perturbation.sex": Rule("auc", "scores", _SUITE),
+    "perturbation.site": Rule("auc", "scores", _SUITE),
+    "perturbation.dates": Rule("auc", "scores", _SUITE),
+    "knowledge.depth": Rule("auc", "partial", ("carlini2023", *_SUITE), primary=True),
+    "knowledge.cost": Rule("share", "partial", ("hayes2025", *_SUITE)),
+    "extraction.passages": Rule("share", "partial", ("hayes2025", "carlini2023"), primary=True),
+}
+TESTS = ("data.overlap", *MEMBERSHIP_TESTS, *RULES)
+
+
+def family_of(test: str) -> str:
+    """Return the family of a test, the part before the first dot."""
+    return test.partition(".")[0]
+
+
+def wanted(test: str, only: Sequence[str]) -> bool:
+    """Tell whether a test was asked for; `only` holds prefixes of test names, empty for all."""
+    return not only or test.startswith(tuple(only))
+
+
+def families_wanted(only: Sequence[str]) -> frozenset[str]:
+    """Return the families of which some test was asked for."""
+    return frozenset(
+        family_of(test)
+        for test in TESTS
+        if wanted(test, only) or any(prefix.startswith(f"{test}@") for prefix in only)
+    )
+
+
+def require_known(only: Sequence[str]) -> None:
+    """Refuse a prefix that no test begins with, before any work is done.
+
+    Raises
+    ------
+    InputError
+        Names the first such prefix. Names of subgroups depend on the patients and are not checked.
+    """
+    for prefix in only:
+        if not prefix or not any(test.startswith(prefix) or prefix.startswith(f"{test}@") for test in TESTS):
+            raise InputError(
+                "--only: no test is named {prefix} or begins so: give some of {tests}.",
+                prefix=prefix or "''",
+                tests=", ".join(TESTS),
+            )
+
+
+def require_groups(only: Sequence[str], groups: Collection[str]) -> None:
+    """Refuse a prefix that names a group of patients which is not there.
+
+    Raises
+    ------
+    InputError
+        Names the first such group and lists those there are.
+    """
+    for prefix in only:
+        _, at, group = prefix.partition("@")
+        if at and not any(name.startswith(group) for name in groups):
+            raise InputError(
+                "--only: no group of these patients is named {group} or begins so: give some of {groups}.",
+                group=group,
+                groups=", ".join(sorted(groups)),
+            )

@@ -1,0 +1,81 @@
+"""Every door that embeds histories goes through this suite."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests import tiny
+
+from primum.errors import ModelError
+from primum.models import causal
+from primum.models.causal import CausalModel
+from primum.models.protocols import Embedder
+from primum.records.histories import FloatArray
+from primum.records.tokens import TokenBatch
+
+CONTEXT, TOKENS = 16, 37
+LENGTHS = [5, 0, 1, 16, 17, 40, 2, 15]
+
+
+@pytest.fixture(params=["llama", "gpt2"], scope="module")
+def model(request: pytest.FixtureRequest) -> CausalModel:
+    return tiny.build(request.param, vocabulary=TOKENS, context=CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def tokens() -> TokenBatch:
+    return tiny.random_batch(LENGTHS, vocabulary=TOKENS, seed=2)
+
+
+def last_states(model: CausalModel, tokens: TokenBatch) -> FloatArray:
+    """The slow way: one history at a time, the last of all the hidden states that the model shows."""
+    module: Any = model.module.eval()
+    result = np.full((len(tokens), 16), np.nan)
+    for row in range(len(tokens)):
+        if not LENGTHS[row]:
+            continue
+        ids = torch.from_numpy(tokens.tokens_of(row)[-CONTEXT:][None])
+        with torch.no_grad():
+            result[row] = module(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1].numpy()
+    return result
+
+
+def test_embeddings_equal_one_forward_a_patient(model: CausalModel, tokens: TokenBatch) -> None:
+    assert isinstance(model, Embedder)
+    embeddings = model.embed(tokens)
+    assert embeddings.dtype == np.float64
+    np.testing.assert_allclose(embeddings, last_states(model, tokens), atol=1e-5, rtol=0)
+    assert np.isnan(embeddings).all(1).tolist() == [length == 0 for length in LENGTHS]
+
+
+def test_embeddings_are_what_the_logits_are_made_of(model: CausalModel, tokens: TokenBatch) -> None:
+    module: Any = model.module
+    (embedding,) = model.embed(tokens.select(np.array([0])))
+    with torch.no_grad():
+        logits = module.lm_head(torch.from_numpy(embedding).float())
+    (masses,) = model.log_masses(tokens.select(np.array([0])), np.eye(TOKENS, dtype=bool))
+    np.testing.assert_allclose(masses[-1], torch.log_softmax(logits, -1).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 40, 1 << 20])
+def test_padding_and_batch_size_change_nothing(
+    model: CausalModel, tokens: TokenBatch, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = np.concatenate([model.embed(tokens.select(np.array([row]))) for row in range(len(tokens))])
+    monkeypatch.setattr(causal, "_TOKENS_A_BATCH", budget)
+    np.testing.assert_allclose(model.embed(tokens), alone, atol=1e-5, rtol=0)
+
+
+def test_nobody_to_embed(model: CausalModel) -> None:
+    assert model.embed(tiny.random_batch([], vocabulary=TOKENS)).shape == (0, 16)
+    assert np.isnan(model.embed(tiny.random_batch([0, 0], vocabulary=TOKENS))).all()
+
+
+def test_weights_that_are_no_numbers(tokens: TokenBatch) -> None:
+    model = tiny.build(vocabulary=TOKENS)
+    next(model.module.parameters()).data.fill_(torch.nan)
+    with pytest.raises(ModelError, match="not finite"):
+        model.embed(tokens)
+    with pytest.raises(ModelError, match="not finite"):
+        model.log_masses(tokens, np.ones((1, TOKENS), bool))
