@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import pytest
 from primum.cli.main import run
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
+from primum.evidence.rules import RULES
+from primum.models.causal import CausalModel
+from primum.models.doors import open_model
+from primum.records.histories import FloatArray
+from primum.records.meds import MedsFolder
+from primum.records.tokens import TokenBatch
 from primum.report.files import read_audit
+from primum.workflows.audit import run_audit
+from primum.workflows.command import audit_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -75,6 +84,48 @@ def test_real_people_what_lacks_power_is_inconclusive(real: Path) -> None:
     assert not any(one.harmful for one in private.findings)
     combined = [one for one in private.findings if one.test.startswith("membership.combined")]
     assert {one.verdict for one in combined} <= {"inconclusive", "confounded"}
+
+
+@dataclass(frozen=True)
+class ScoresOnly:
+    """A model that says how likely things are, and nothing else."""
+
+    model: CausalModel
+
+    def log_probs(self, tokens: TokenBatch) -> list[FloatArray]:
+        return self.model.log_probs(tokens)
+
+
+@pytest.mark.real_data
+def test_real_people_are_asked_by_every_family(real: Path) -> None:
+    for name in ("plain", "private"):
+        found = {one.test: one for one in read_audit(real / name)[0].findings}
+        assert not RULES.keys() - found.keys()
+        for test in RULES:
+            refused = found[test].verdict == "not_applicable"
+            # These records name no site; everything else can be asked of a model that generates and embeds.
+            assert refused == (test == "perturbation.site"), test
+    assert found["perturbation.site"].reasons[0].code == "no_identifier"
+
+
+@pytest.mark.real_data
+def test_real_people_of_a_model_that_only_scores(real: Path) -> None:
+    opened = open_model(real / "models" / "private")
+    assert isinstance(opened.scorer, CausalModel)
+    records = MedsFolder(REAL)
+    plan = audit_plan(replace(opened, scorer=ScoresOnly(opened.scorer)), records=records, sampled=40)
+    found = {one.test: one for one in run_audit(plan).audit.findings}
+    for test, protocol in (
+        ("trajectory.codes", "Generator"),
+        ("sensitive.inferred", "MassScorer"),
+        ("sensitive.sampled", "Generator"),
+        ("embedding.probe", "Embedder"),
+        ("embedding.linkage", "Embedder"),
+    ):
+        assert found[test].verdict == "not_applicable"
+        assert found[test].reasons[0].parameters == {"protocol": protocol}
+    for test in ("trajectory.likelihood", "knowledge.depth", "extraction.passages", "perturbation.combined"):
+        assert found[test].verdict != "not_applicable"
 
 
 @pytest.mark.real_data
