@@ -126,8 +126,13 @@ def recovered(truth: IntArray, generated: IntArray, *, weights: FloatArray) -> f
     >>> recovered(np.array([1, 1, 2]), np.array([2, 1]), weights=np.array([0.0, 1.0, 2.0]))
     0.75
     """
-    found = Counter(truth.tolist()) & Counter(generated.tolist())
-    return float(sum(weights[code] * times for code, times in found.items()) / weights[truth].sum())
+    true = Counter(truth.tolist())
+    # Both sums in one order: a ratio of two orders of the same numbers can pass 1.
+    found, total = (
+        sum(weights[code] * times for code, times in one.items())
+        for one in (true & Counter(generated.tolist()), true)
+    )
+    return float(found / total)
 
 
 def _ask(subjects: Subjects) -> _Asked:
