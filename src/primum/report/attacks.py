@@ -57,9 +57,9 @@ _GAINS = {
         "patients never seen: a difference of {difference} ({interval}); pure chance matches {chance:.1%}."
     ),
     "knowledge.cost": message(
-        "Asked {cost_queries} times with all those events known, the model gives away a rare or sensitive "
-        "code of {members} of the training patients and {held_out} of the patients never seen: a difference "
-        "of {difference} ({interval})."
+        "Asked {cost_queries} times by someone who knows the events just before it, the model gives away a "
+        "rare or sensitive code of {members} of the training patients and {held_out} of the patients never "
+        "seen: a difference of {difference} ({interval})."
     ),
     "extraction.passages": message(
         "A passage comes out word for word within {queries} tries for {members} of the training patients and "
