@@ -101,7 +101,7 @@ def test_a_secondary_leak_gives_the_badge_and_the_primary_test_is_still_told() -
     [
         (("extraction.passages", "sensitive.inferred"), "Parts of training", "as well: Guessing sensitive"),
         (("trajectory.verbatim",), "Parts of training", "Ten codes in a row"),
-        (("knowledge.cost",), "Parts of training", "Asked 100 times with all"),
+        (("knowledge.cost",), "Parts of training", "Asked 100 times by someone"),
         (
             ("sensitive.inferred", "embedding.probe"),
             "Sensitive diagnoses of training",
