@@ -400,3 +400,10 @@ def test_a_trained_model_knows_its_own_patients() -> None:
     for test in ("trajectory.codes", "trajectory.distance", "trajectory.likelihood"):
         scores = found.scores[test]
         assert scores[told & subjects.is_member].mean() > scores[told & ~subjects.is_member].mean(), test
+
+
+def test_what_is_recited_whole_is_never_more_than_all_of_it() -> None:
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        weights, truth = rng.random(30), rng.integers(0, 30, 20)
+        assert recovered(truth, rng.permutation(truth), weights=weights) <= 1
