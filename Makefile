@@ -20,6 +20,8 @@ study: $(VENV)/test.installed
 
 bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.bench
+	$(BIN)/python -m studies.transport
+	$(BIN)/python -m studies.suite_bench
 
 # The pictures of the documentation, from a finished demonstration; needs chromium.
 pictures: demo

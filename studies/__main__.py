@@ -3,6 +3,7 @@
 from studies import (
     coverage,
     false_alarms,
+    null_sensitive,
     power,
     suite_false_alarms,
     suite_power,
@@ -11,12 +12,13 @@ from studies import (
 )
 
 for study in (
-    coverage.main,
-    traps.main,
-    power.main,
-    false_alarms.main,
-    suite_traps.main,
-    suite_power.main,
-    suite_false_alarms.main,
+    coverage,
+    traps,
+    power,
+    false_alarms,
+    null_sensitive,
+    suite_traps,
+    suite_power,
+    suite_false_alarms,
 ):
-    study()
+    study.main()

@@ -17,12 +17,7 @@ from primum.audits.privacy.trajectory import (
     recovered,
     trajectory,
 )
-from primum.audits.privacy.transport import (
-    code_distances,
-    code_embeddings,
-    trajectories,
-    transport_distances,
-)
+from primum.audits.privacy.transport import code_distances, code_embeddings, trajectories, transport_distances
 from primum.evidence.measured import Measured
 from primum.evidence.ranking import auc
 from primum.fit.causal_recipe import SmallCausalRecipe
@@ -147,7 +142,7 @@ class Fixed:
             yield batch_of(prompts, [self.said] * len(prompts))
 
 
-def same(one: Measured, other: Measured) -> None:
+def assert_same(one: Measured, other: Measured) -> None:
     assert one.scores.keys() == other.scores.keys()
     for test, values in one.scores.items():
         np.testing.assert_array_equal(values, other.scores[test])
@@ -203,7 +198,7 @@ def test_padding_is_never_kept() -> None:
     tokens = cohort([20, 30])
     subjects = subjects_of(tokens)
     clean = trajectory(Parrot(tokens, {0, 1}), (), subjects)
-    same(clean, trajectory(Parrot(tokens, {0, 1}, noise=("PAD", "PAD", "SEX//F")), (), subjects))
+    assert_same(clean, trajectory(Parrot(tokens, {0, 1}, noise=("PAD", "PAD", "SEX//F")), (), subjects))
 
 
 def test_prompt_is_not_counted_as_output() -> None:
@@ -289,7 +284,7 @@ def test_members_and_held_out_are_cut_alike(context: int) -> None:
     subjects = subjects_of(tokens, members=range(6), context=context)
     turned = replace(subjects, is_member=~subjects.is_member)
     model = Watched(tokens, ())
-    same(trajectory(model, (), subjects), trajectory(model, (), turned))
+    assert_same(trajectory(model, (), subjects), trajectory(model, (), turned))
     (prompts, most), (again, _) = seen
     np.testing.assert_array_equal(prompts.token_ids, again.token_ids)
     assert prompts.lengths.max() <= context - most
@@ -403,7 +398,6 @@ def test_a_trained_model_knows_its_own_patients() -> None:
 
 
 def test_what_is_recited_whole_is_never_more_than_all_of_it() -> None:
-    for seed in range(200):
-        rng = np.random.default_rng(seed)
+    for rng in map(np.random.default_rng, range(200)):
         weights, truth = rng.random(30), rng.integers(0, 30, 20)
         assert recovered(truth, rng.permutation(truth), weights=weights) <= 1

@@ -7,6 +7,7 @@ import numpy as np
 
 from primum.evidence.contrast import (
     FEWEST_PATIENTS,
+    MATERIAL_AUC,
     Contrast,
     Frame,
     auc_claim,
@@ -29,16 +30,16 @@ from primum.evidence.differences import (
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message, Series
 from primum.evidence.measured import BoolArray, FloatArray, Guesses, Measured
-from primum.evidence.membership import PatientScores
+from primum.evidence.membership import PatientScores, wanted
 from primum.evidence.operating_point import TooFewPatients
 from primum.evidence.pooling import partial_pooling
 from primum.evidence.ranking import auc
-from primum.evidence.rules import RULES, Rule, wanted
+from primum.evidence.rules import RULES, Rule
 from primum.evidence.verdicts import Claim
 
 MATERIAL_SHARE = 0.02
 MATERIAL_GUESSES = 0.05
-
+_MATERIAL = {"auc": MATERIAL_AUC, "share": MATERIAL_SHARE, "guesses": MATERIAL_GUESSES}
 
 _Sides = tuple[FloatArray, BoolArray, FloatArray, BoolArray]
 
@@ -117,9 +118,6 @@ def _claim(asked: _Asked) -> Claim:
         return Claim(replace(asked.draft(), material=_MATERIAL[asked.rule.measure]), "leak", too_few=too_few)
     claim = {"auc": _auc, "share": _share, "guesses": _guesses}[asked.rule.measure](asked)
     return replace(claim, draft=replace(claim.draft, series=_series(asked)))
-
-
-_MATERIAL = {"auc": 0.55, "share": MATERIAL_SHARE, "guesses": MATERIAL_GUESSES}
 
 
 def _auc(asked: _Asked) -> Claim:

@@ -125,7 +125,7 @@ def design_blind(scores: PatientScores) -> Estimate:
 
 
 def wanted(test: str, only: Sequence[str]) -> bool:
-    """Tell whether a test was asked for."""
+    """Tell whether a test was asked for; `only` holds prefixes of test names, empty for all."""
     return not only or test.startswith(tuple(only))
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from primum.errors import InputError
 from primum.evidence.membership import TESTS as MEMBERSHIP_TESTS
+from primum.evidence.membership import wanted
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,6 @@ TESTS = ("data.overlap", *MEMBERSHIP_TESTS, *RULES)
 def family_of(test: str) -> str:
     """Return the family of a test, the part before the first dot."""
     return test.partition(".")[0]
-
-
-def wanted(test: str, only: Sequence[str]) -> bool:
-    """Tell whether a test was asked for; `only` holds prefixes of test names, empty for all."""
-    return not only or test.startswith(tuple(only))
 
 
 def families_wanted(only: Sequence[str]) -> frozenset[str]:
