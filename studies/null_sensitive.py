@@ -14,15 +14,17 @@ import numpy as np
 from primum.audits.privacy.embedding import attribute, embeddings, linkage, probe
 from primum.audits.privacy.sensitive import emissions, scrubbed
 from primum.audits.privacy.subjects import BoolArray, Subjects
-from primum.evidence.differences import (
+from primum.evidence.guesses import (
     auroc_difference,
     auroc_difference_p_value,
     auroc_of,
-    share_difference,
-    share_p_value,
 )
 from primum.evidence.placements import FEWEST_OF_A_KIND
 from primum.evidence.ranking import auc, auc_p_value
+from primum.evidence.shares import (
+    share_difference,
+    share_p_value,
+)
 from primum.models.causal import CausalModel
 from primum.records.attributes import describe, join_tables
 from primum.records.excerpts import excerpts

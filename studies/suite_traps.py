@@ -19,8 +19,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from primum.evidence.differences import auroc_of
 from primum.evidence.finding import Scalar, Series
+from primum.evidence.guesses import (
+    auroc_of,
+)
 from primum.evidence.placements import FEWEST_OF_A_KIND
 from primum.records.families import Families
 from primum.records.histories import Histories, concatenate

@@ -27,8 +27,13 @@ from primum.audits.privacy.embedding import (
     nearest_rows,
     probe,
 )
-from primum.evidence.differences import auroc_of, share_difference
+from primum.evidence.guesses import (
+    auroc_of,
+)
 from primum.evidence.ranking import auc, auc_p_value
+from primum.evidence.shares import (
+    share_difference,
+)
 from primum.models.protocols import Embedder
 from primum.records.histories import FloatArray
 from primum.records.tokens import TokenBatch, join_tokens
@@ -280,9 +285,15 @@ def test_known_attributes_are_age_sex_and_site() -> None:
     facts = {"hiv": sex == "F", "cancer": np.nan_to_num(age) > 60, "violence": site == "B"}
     table = replace(subjects.table, age=age, site=site, families=facts)
     silent = Maker(lambda subject, ids: np.zeros(4))
-    guesses = attribute(silent, (), replace(subjects, table=table)).guesses["embedding.attribute"]
-    for column in range(3):
-        assert auroc_of(guesses.scores[:, column], guesses.labels[:, column]) > 0.9
+    measured = attribute(silent, (), replace(subjects, table=table)).guesses
+    # What is known, in the order age, sex, site; columns are sex, age, site.
+    for name, known in (("", 3), (".known_0", 0), (".known_1", 1), (".known_2", 2)):
+        guesses = measured[f"embedding.attribute{name}"]
+        told = [auroc_of(guesses.scores[:, column], guesses.labels[:, column]) > 0.9 for column in (1, 0, 2)]
+        assert told == [place < known for place in range(3)]
+        assert guesses.blind is not None
+        told = [auroc_of(guesses.blind[:, column], guesses.labels[:, column]) > 0.85 for column in (1, 0, 2)]
+        assert told == [place < known for place in range(3)]
 
 
 def test_a_family_of_one_patient_is_not_guessed() -> None:
@@ -298,5 +309,5 @@ def test_a_model_that_cannot_embed_is_refused(test: Callable[..., object]) -> No
     model = tiny.build(vocabulary=SIZE)
     assert isinstance(model, Embedder)
     for refused in (test(object(), (model,), subjects), probe(None, subjects.is_member, seed=0)):
-        (said,) = refused.refused.values()  # type: ignore[attr-defined]
-        assert said.parameters == {"protocol": "Embedder"}
+        said = list(refused.refused.values())  # type: ignore[attr-defined]
+        assert said and all(reason.parameters == {"protocol": "Embedder"} for reason in said)

@@ -15,8 +15,12 @@ from primum.audits.privacy.sensitive import (
     sensitive,
 )
 from primum.audits.privacy.subjects import BoolArray, Subjects
-from primum.evidence.differences import auroc_difference, auroc_difference_p_value, auroc_of
 from primum.evidence.estimate import Estimate
+from primum.evidence.guesses import (
+    auroc_difference,
+    auroc_difference_p_value,
+    auroc_of,
+)
 from primum.evidence.measured import Guesses
 from primum.fit.causal_recipe import SmallCausalRecipe
 from primum.fit.loop import LoopSettings

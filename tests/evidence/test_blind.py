@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.linear_model import Ridge
 
 from primum.errors import InputError
-from primum.evidence.blind import blind_scores
+from primum.evidence.blind import _scaled, blind_guesses, blind_scores
 from primum.evidence.estimate import Estimate
 from primum.evidence.ranking import FloatArray, auc
 
@@ -77,3 +79,41 @@ def test_bad_input_is_refused() -> None:
         blind_scores([[np.nan], [1.0], [1.0], [1.0]], [True, True, False, False])
     with pytest.raises(InputError, match="two members"):
         blind_scores(np.ones((3, 2)), [True, False, False])
+
+
+def facts(features: FloatArray, seed: int) -> NDArray[np.bool_]:
+    """Two facts: one that a code tells, one that nothing tells."""
+    random = np.random.default_rng(seed)
+    told = features[:, 30] + 0.3 * random.standard_normal(len(features)) > 0.5
+    return np.stack([told, random.random(len(features)) < 0.3], axis=1)
+
+
+def test_guesses_know_what_others_records_tell_and_nothing_else() -> None:
+    features, _ = cohort(400, 400, 6)
+    labels = facts(features, 7)
+    guesses = blind_guesses(sparse.csr_array(features), labels, dense_columns=MEASURED)
+    told, not_told = (auc(guesses[has, c], guesses[~has, c]).value for c, has in enumerate(labels.T))
+    assert told > 0.7
+    assert 0.42 < not_told < 0.58
+
+
+def test_no_fact_is_guessed_by_who_saw_it_and_the_solution_is_ridge_regression() -> None:
+    features, _ = cohort(60, 60, 8)
+    labels = facts(features, 9)
+    guesses = blind_guesses(features, labels, dense_columns=MEASURED, seed=3)
+    other = labels.copy()
+    other[5] = ~other[5]
+    assert np.array_equal(blind_guesses(features, other, dense_columns=MEASURED, seed=3)[5], guesses[5])
+    fold = np.random.default_rng(3).permutation(120) % 5
+    train, test = np.flatnonzero(fold != fold[5]), np.flatnonzero(fold == fold[5])
+    scaled = _scaled(features[:, :MEASURED], sparse.csr_array(features[:, MEASURED:]), train).toarray()
+    wanted = labels[train] - labels[train].mean(axis=0)
+    oracle = Ridge(alpha=10.0, fit_intercept=False).fit(scaled[train], wanted)
+    assert_allclose(guesses[test], oracle.predict(scaled[test]), atol=1e-8)
+
+
+def test_guesses_of_hardly_anyone_and_of_a_wrong_shape() -> None:
+    assert blind_guesses(np.ones((1, 3)), np.ones((1, 2), bool)).tolist() == [[0.0, 0.0]]
+    assert blind_guesses(np.empty((4, 0)), np.eye(4, 2) > 0).tolist() == [[0.0, 0.0]] * 4
+    with pytest.raises(InputError, match="one row"):
+        blind_guesses(np.ones((3, 2)), np.ones((2, 1), bool))

@@ -1,6 +1,7 @@
 """From numbers by patient to findings, where the truth is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from primum.evidence.families import family_claims
 from primum.evidence.finding import Finding, Message
 from primum.evidence.measured import Curve, Guesses, Measured
 from primum.evidence.membership import PatientScores, design_blind
+from primum.evidence.permutation import rank_permutation_p_value
 from primum.evidence.verdicts import judge
 
 FRAME = Frame("m", "d", "scores", "observed", 0)
@@ -122,3 +124,44 @@ def test_only_keeps_the_primary_and_what_was_asked_for() -> None:
     assert "trajectory.distance" in claims
     assert "trajectory.codes" in claims
     assert not any("@" in test for test in found)
+
+
+def test_every_claim_says_how_small_an_effect_it_would_have_seen() -> None:
+    found = judged(8, leak=0.0)
+    for test in ("trajectory.codes", "knowledge.depth", "sensitive.inferred"):
+        assert isinstance(found[test].settings["smallest_detectable"], float)
+
+
+def test_guesses_are_described_by_group_where_enough_have_a_fact() -> None:
+    group = judged(9, leak=1.0)["sensitive.inferred@sex=F"]
+    assert [estimate.name for estimate in group.estimates] == ["auroc_difference_pooled", "auroc_difference"]
+    assert group.estimates[1].low > 0
+    assert sum(group.estimates[1].n) < 2 * SIDE
+    assert "sensitive.inferred@rare" not in judged(9, leak=1.0)
+
+
+def test_guesses_that_are_as_good_without_the_model_are_confounded() -> None:
+    rng = np.random.default_rng(10)
+    people = patients(rng)
+    strong = measured(rng, people, leak=1.0)
+    guesses = strong.guesses["sensitive.inferred"]
+    verdicts = []
+    for blind in (None, rng.standard_normal(guesses.scores.shape), guesses.scores):
+        asked = replace(strong, guesses={"sensitive.inferred": replace(guesses, blind=blind)}, scores={})
+        (claim,), _ = family_claims(asked, people, FRAME, only=("sensitive.inferred",))
+        (finding,) = judge([claim])
+        verdicts.append(finding.verdict)
+    assert verdicts == ["leak", "leak", "confounded"]
+    assert finding.reasons[0].code == "not_beyond_blind"
+
+
+def test_sweeps_are_judged_by_permutation() -> None:
+    rng = np.random.default_rng(11)
+    people = patients(rng)
+    member = people.is_member
+    score = rng.standard_normal(len(member)) + 0.15 * member
+    asked = Measured(np.arange(len(member)), {"perturbation.combined": score})
+    (claim,), _ = family_claims(asked, people, FRAME)
+    p_value = rank_permutation_p_value(score[member], score[~member], seed=FRAME.seed)
+    assert claim.draft.p_value == p_value > 1e-4
+    assert "phipson2010" in claim.draft.references

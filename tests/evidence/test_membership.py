@@ -1,5 +1,7 @@
 """Findings of the membership family from scores alone, where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,43 @@ def test_small_cells_are_not_shown() -> None:
         for name in ("members", "held_out"):
             for count in series.columns.get(name, ()):
                 assert count is None or count == 0 or count >= 5
+
+
+def many(seed: int) -> PatientScores:
+    """Draw 3,000 a side: training patients aged 80 and over are remembered."""
+    rng = np.random.default_rng(seed)
+    is_member = np.arange(6000) < 3000
+    oldest, women = rng.random(6000) < 0.15, rng.random(6000) < 0.5
+    score = rng.standard_normal(6000) + 1.0 * (oldest & is_member)
+    groups = {"age=80+": oldest, "sex=F": women, "sex=M": ~women, "rare": np.arange(6000) < 3}
+    return PatientScores(is_member, rng.standard_normal(6000), np.zeros(6000, int), {"ratio": score}, groups)
+
+
+def test_who_is_over_represented_among_the_most_exposed_is_said() -> None:
+    found = run(many(1))
+    # Of the held-out patients too few are so old and exposed to be counted out.
+    (oldest,) = found["membership.exposed@age=80+"].estimates
+    assert oldest.low > 1.5
+    women = found["membership.exposed@sex=F"]
+    names = [estimate.name for estimate in women.estimates]
+    assert names == ["over_representation", "over_representation_held_out"]
+    assert (women.verdict, women.subgroups, women.p_value) == ("descriptive", ("sex=F",), None)
+    assert women.estimates[0].low < 1 < women.estimates[0].high
+    # Three people are not told of.
+    assert "membership.exposed@rare" not in found
+    assert found["membership.exposed"].reasons[0].parameters == {"exposed": 30, "groups": 1}
+
+
+def test_the_few_outside_a_group_are_not_counted_out_either() -> None:
+    scores = many(2)
+    score, subgroups = scores.components["ratio"], dict(scores.subgroups)
+    top = np.argsort(-np.where(scores.is_member, score, -np.inf))[:30]
+    nearly_all, none = np.ones(6000, bool), np.ones(6000, bool)
+    nearly_all[top[:2]] = False
+    none[top] = False
+    none[np.argsort(-np.where(scores.is_member, -np.inf, score))[:30]] = False
+    subgroups |= {"site=A": nearly_all, "site=B": none}
+    found = run(replace(scores, subgroups=subgroups))
+    assert "membership.exposed@site=A" not in found
+    # Nobody is no count of people.
+    assert [estimate.value for estimate in found["membership.exposed@site=B"].estimates] == [0, 0]

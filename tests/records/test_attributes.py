@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -11,11 +12,14 @@ from primum.records.attributes import (
     count_codes,
     describe,
     join_tables,
+    owners,
     rare_holders,
+    small_cells,
     strata,
     subgroups,
 )
 from primum.records.blind_features import DENSE_COLUMNS, HASHED_COLUMNS, blind_features
+from primum.records.families import families_of
 from primum.records.histories import Histories, InMemory
 
 
@@ -85,13 +89,14 @@ def of_ages(ages: list[float]) -> PatientTable:
 
 
 def test_subgroups_cover_the_ages_and_leave_out_the_unknown() -> None:
-    groups = subgroups(describe(COHORT), rare=np.array([True, False, False, False, False]))
+    groups = subgroups(describe(COHORT), rare=np.arange(5) == 0, small_cell=np.arange(5) == 1)
     assert set(groups) == {
-        "sex=F", "sex=M", "age=60-79", "age=80+", "site=A", "site=B", "family=hiv", "rare", "oldest",
+        "sex=F", "sex=M", "age=60-79", "age=80+", "site=A", "site=B", "family=hiv", "rare", "small-cell",
+        "oldest",
     }  # fmt: skip
     assert groups["rare"].tolist() == [True, False, False, False, False]
     ages = of_ages([0, 17.9, 18, 39.9, 40, 60, 80, 90, np.nan, 25])
-    bands = subgroups(ages, rare=np.zeros(10, np.bool_))
+    bands = subgroups(ages, rare=np.zeros(10, np.bool_), small_cell=np.zeros(10, np.bool_))
     assert {name: mask.sum() for name, mask in bands.items()} == {
         "age=0-17": 2, "age=18-39": 3, "age=40-59": 1, "age=60-79": 1, "age=80+": 2, "oldest": 1,
     }  # fmt: skip
@@ -99,11 +104,43 @@ def test_subgroups_cover_the_ages_and_leave_out_the_unknown() -> None:
 
 def test_the_oldest_tenth_is_a_tenth_or_more_by_ties() -> None:
     nobody = np.zeros(100, np.bool_)
-    assert subgroups(of_ages(list(range(100))), rare=nobody)["oldest"].nonzero()[0].tolist() == list(
-        range(90, 100)
+    assert subgroups(of_ages(list(range(100))), rare=nobody, small_cell=nobody)["oldest"].nonzero()[
+        0
+    ].tolist() == list(range(90, 100))
+    assert subgroups(of_ages([50.0] * 95 + [90.0] * 5), rare=nobody, small_cell=nobody)["oldest"].sum() == 100
+    assert "oldest" not in subgroups(of_ages([np.nan] * 100), rare=nobody, small_cell=nobody)
+
+
+def test_small_cells_are_counted_without_oneself_and_among_members_alone() -> None:
+    table = of_ages([50.0] * 6 + [70.0] * 7 + [np.nan, 51.0])
+    is_member = np.arange(15) != 14
+    alone = small_cells(table, is_member)
+    # Of six in their fifties each has five others; a seventh, held out, has six.
+    assert alone.tolist() == [True] * 6 + [False] * 7 + [True, False]
+    assert small_cells(table, is_member, at_most=6).all()
+    women = replace(table, sex=np.where(np.arange(15) == 8, "F", "?"))
+    assert np.flatnonzero(small_cells(women, is_member)).tolist() == [*range(13), 13]
+    away = replace(table, site=np.where(np.arange(15) == 0, "A", "?"))
+    assert small_cells(away, is_member)[[0, 14]].tolist() == [True, True]
+
+
+def test_blind_features_without_some_codes_are_those_of_a_record_that_never_had_them() -> None:
+    table = describe(COHORT)
+    hiv = families_of(COHORT.codes)["hiv"]
+    assert hiv.any()
+    kept = ~hiv[COHORT.code_ids]
+    lengths = np.bincount(owners(COHORT)[kept], minlength=len(COHORT))
+    bare = replace(
+        COHORT,
+        code_ids=COHORT.code_ids[kept],
+        times=COHORT.times[kept],
+        values=COHORT.values[kept],
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
     )
-    assert subgroups(of_ages([50.0] * 95 + [90.0] * 5), rare=nobody)["oldest"].sum() == 100
-    assert "oldest" not in subgroups(of_ages([np.nan] * 100), rare=nobody)
+    bare_table = replace(table, events=describe(bare).events)
+    without = blind_features(COHORT, table, without=hiv)
+    assert (without.toarray() == blind_features(bare, bare_table).toarray()).all()
+    assert (without.toarray() != blind_features(COHORT, table).toarray()).any()
 
 
 def test_strata_part_sex_decade_and_length() -> None:

@@ -15,6 +15,7 @@ from primum.audits.privacy.trajectory import trajectory
 from primum.evidence.measured import Measured
 from primum.models.protocols import Embedder, MassScorer
 from primum.records.attributes import PatientTable
+from primum.records.histories import FloatArray
 from primum.records.tokens import TokenBatch
 
 Test = Callable[[object, Sequence[object], Subjects], Measured]
@@ -46,13 +47,17 @@ def of_everyone(
     is_member: BoolArray,
     table: PatientTable,
     *,
+    blind: FloatArray | None,
     wanted: frozenset[str],
     seed: int,
 ) -> list[Measured]:
-    """Make what was asked of every patient into what its family measured."""
+    """Make what was asked of every patient into what its family measured.
+
+    `blind`, shape (n, families), are the sensitive families guessed without the model.
+    """
     measured = []
     if "sensitive" in wanted:
-        measured.append(sensitive(asked.get("sensitive"), table))
+        measured.append(sensitive(asked.get("sensitive"), table, blind=blind))
     if "embedding" in wanted:
         measured.append(probe(asked.get("embedding"), is_member, seed=seed))
     return measured

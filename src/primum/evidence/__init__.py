@@ -2,21 +2,16 @@
 
 from primum.evidence.audit import Audit
 from primum.evidence.blind import blind_scores
-from primum.evidence.differences import (
-    auroc_difference,
-    auroc_difference_p_value,
-    auroc_of,
-    patients_needed_for_auroc_difference,
-    patients_needed_for_share,
-    share_difference,
-    share_excess_over_blind,
-    share_p_value,
-    stratified_share_difference,
-)
 from primum.evidence.epsilon import epsilon_lower_bound
 from primum.evidence.estimate import Estimate
 from primum.evidence.exposed import top_share, top_share_p_value
 from primum.evidence.finding import Finding, Message, Series
+from primum.evidence.guesses import (
+    auroc_difference,
+    auroc_difference_p_value,
+    auroc_of,
+    patients_needed_for_auroc_difference,
+)
 from primum.evidence.identity import ModelRef
 from primum.evidence.multiplicity import benjamini_hochberg, holm, simes
 from primum.evidence.operating_point import (
@@ -37,6 +32,13 @@ from primum.evidence.power import (
     smallest_detectable_tpr,
 )
 from primum.evidence.ranking import auc, auc_bootstrap, auc_difference, auc_p_value, auc_stratified
+from primum.evidence.shares import (
+    patients_needed_for_share,
+    share_difference,
+    share_excess_over_blind,
+    share_p_value,
+    stratified_share_difference,
+)
 
 __all__ = [
     "Audit",

@@ -1,4 +1,4 @@
-"""The blind baseline: how well members are told from non-members without looking at the model at all."""
+"""The blind baseline: what is known of patients without looking at the model at all."""
 
 import warnings
 
@@ -10,6 +10,7 @@ from primum.errors import InputError
 from primum.evidence.ranking import FloatArray
 
 _INVERSE_PENALTY = 0.1
+_RIDGE = 10.0
 _COUNT_SCALE = 0.15
 
 
@@ -64,6 +65,60 @@ def blind_scores(
     return _cross_fitted(measured, counts, labels, folds=min(folds, fewest), seed=seed)
 
 
+def blind_guesses(
+    features: ArrayLike | sparse.sparray | sparse.spmatrix,
+    labels: ArrayLike,
+    *,
+    dense_columns: int = 0,
+    seed: int = 0,
+    folds: int = 5,
+) -> FloatArray:
+    """Guess yes-or-no facts of each patient from other patients, members or not, and never from the model.
+
+    Parameters
+    ----------
+    features, dense_columns
+        As :func:`blind_scores`.
+    labels : array_like of bool, shape (n, facts)
+    seed : int
+        Of the folds.
+    folds : int
+        Fewer with fewer patients; with one patient every guess is 0.
+
+    Returns
+    -------
+    float64, shape (n, facts)
+        Higher = rather yes.
+
+    Raises
+    ------
+    InputError
+        When rows and labels do not match, or a feature is not finite.
+
+    References
+    ----------
+    Hoerl & Kennard, Technometrics 12 (1970) 55: ridge regression, of all facts in one solution.
+    """
+    facts = np.asarray(labels, np.float64)
+    rows = _checked_rows(features, len(facts))
+    measured = np.asarray(rows[:, :dense_columns].toarray(), np.float64)
+    counts = sparse.csr_array(rows[:, dense_columns:])
+    fold = np.random.default_rng(seed).permutation(len(facts)) % min(folds, max(1, len(facts)))
+    guesses = np.zeros(facts.shape)
+    for part in np.unique(fold) if len(facts) > 1 else ():
+        train, test = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+        scaled = _scaled(measured, counts, train)
+        gram = (scaled[train].T @ scaled[train]).toarray() + _RIDGE * np.eye(scaled.shape[1])
+        wanted = scaled[train].T @ (facts[train] - facts[train].mean(axis=0))
+        guesses[test] = scaled[test] @ np.linalg.solve(gram, wanted)
+    return guesses
+
+
+def _scaled(measured: FloatArray, counts: sparse.csr_array, train: NDArray[np.int64]) -> sparse.csr_array:
+    parts = [sparse.csr_array(_standardised(measured, train)), _weighted(counts, train)]
+    return sparse.csr_array(sparse.hstack(parts, format="csr"))
+
+
 def _cross_fitted(
     measured: FloatArray, counts: sparse.csr_array, labels: NDArray[np.bool_], *, folds: int, seed: int
 ) -> FloatArray:
@@ -78,8 +133,7 @@ def _cross_fitted(
         # a fit stopped early is still a cross-fitted score: it can only be weaker, never wrong
         warnings.simplefilter("ignore", ConvergenceWarning)
         for train, test in splits.split(labels, labels):
-            parts = [sparse.csr_array(_standardised(measured, train)), _weighted(counts, train)]
-            scaled = sparse.hstack(parts, format="csr")
+            scaled = _scaled(measured, counts, train)
             model = LogisticRegression(C=_INVERSE_PENALTY, tol=1e-3, max_iter=200)
             values = model.fit(scaled[train], labels[train]).decision_function(scaled[test])
             scores[test] = values - values.mean()
@@ -89,13 +143,17 @@ def _cross_fitted(
 def _checked(
     features: ArrayLike | sparse.sparray | sparse.spmatrix, is_member: ArrayLike
 ) -> tuple[sparse.csr_array, NDArray[np.bool_]]:
-    rows = sparse.csr_array(features if sparse.issparse(features) else np.asarray(features, np.float64))
     labels = np.asarray(is_member, np.bool_)
-    if rows.ndim != 2 or labels.shape != rows.shape[:1]:
+    return _checked_rows(features, labels.size), labels
+
+
+def _checked_rows(features: ArrayLike | sparse.sparray | sparse.spmatrix, patients: int) -> sparse.csr_array:
+    rows = sparse.csr_array(features if sparse.issparse(features) else np.asarray(features, np.float64))
+    if rows.ndim != 2 or rows.shape[0] != patients:
         raise InputError("The blind baseline needs one row of features for each label.")
     if not np.isfinite(rows.data).all():
         raise InputError("A feature of the blind baseline is not finite: fill in missing values first.")
-    return rows, labels
+    return rows
 
 
 def _standardised(measured: FloatArray, train: NDArray[np.int64]) -> FloatArray:

@@ -41,7 +41,7 @@ def top_share(scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, shar
     ----------
     Clopper & Pearson, Biometrika 26 (1934) 404; wider than the hypergeometric interval of a finite cohort.
     """
-    hits, top, in_group, total = _exposed(scores, is_member, group, share=share)
+    hits, top, in_group, total = exposed_counts(scores, is_member, group, share=share)
     low, high = proportion_limits(np.array([float(hits)]), top, tail=0.025)
     part = in_group / total
     limits = float(low[0]) / part, float(high[0]) / part
@@ -55,14 +55,17 @@ def top_share_p_value(
 
     Parameters and errors as :func:`top_share`; hypergeometric, Fisher 1934.
     """
-    hits, top, in_group, total = _exposed(scores, is_member, group, share=share)
+    hits, top, in_group, total = exposed_counts(scores, is_member, group, share=share)
     return float(min(1.0, hypergeom.sf(hits - 1, total, in_group, top)))
 
 
-def _exposed(
-    scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float
+def exposed_counts(
+    scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float = 0.01
 ) -> tuple[int, int, int, int]:
-    """Members of the group among the exposed, the exposed, members of the group, members."""
+    """Members of the group among the exposed, the exposed, members of the group, members.
+
+    Parameters and errors as :func:`top_share`.
+    """
     values = checked_scores(scores, group="all patients")
     member, inside = np.asarray(is_member, np.bool_), np.asarray(group, np.bool_)
     check_paired((values.size, values.size), (member.size, inside.size))

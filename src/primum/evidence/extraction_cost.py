@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from primum.errors import InputError
-from primum.evidence.differences import share_p_value
 from primum.evidence.measured import BoolArray
 from primum.evidence.multiplicity import holm
+from primum.evidence.shares import (
+    share_p_value,
+)
 
 MATERIAL_SHARE = 0.02
 # A probability of one half, after a logarithm and back, is still one half.

@@ -1,6 +1,7 @@
 """From what a family measured to what it claims, by the rule of each test."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,31 +18,35 @@ from primum.evidence.contrast import (
     shown,
 )
 from primum.evidence.curves import SMALLEST_CELL, curve_series, risk_series
-from primum.evidence.differences import (
+from primum.evidence.estimate import Estimate
+from primum.evidence.finding import Finding, Message, Series
+from primum.evidence.guesses import (
     auroc_difference,
+    auroc_difference_beyond_blind,
     auroc_difference_p_value,
     patients_needed_for_auroc_difference,
+    smallest_detectable_auroc_difference,
+)
+from primum.evidence.measured import BoolArray, FloatArray, Guesses, Measured
+from primum.evidence.membership import PatientScores, wanted
+from primum.evidence.operating_point import TooFewPatients
+from primum.evidence.permutation import rank_permutation_p_value
+from primum.evidence.pooling import partial_pooling
+from primum.evidence.ranking import auc
+from primum.evidence.rules import RULES, Rule
+from primum.evidence.shares import (
     patients_needed_for_share,
     share_difference,
     share_excess_over_blind,
     share_p_value,
+    smallest_detectable_share,
     stratified_share_difference,
 )
-from primum.evidence.estimate import Estimate
-from primum.evidence.finding import Finding, Message, Series
-from primum.evidence.measured import BoolArray, FloatArray, Guesses, Measured
-from primum.evidence.membership import PatientScores, wanted
-from primum.evidence.operating_point import TooFewPatients
-from primum.evidence.pooling import partial_pooling
-from primum.evidence.ranking import auc
-from primum.evidence.rules import RULES, Rule
 from primum.evidence.verdicts import Claim
 
 MATERIAL_SHARE = 0.02
 MATERIAL_GUESSES = 0.05
 _MATERIAL = {"auc": MATERIAL_AUC, "share": MATERIAL_SHARE, "guesses": MATERIAL_GUESSES}
-
-_Sides = tuple[FloatArray, BoolArray, FloatArray, BoolArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +91,7 @@ def family_claims(
         else:
             draft = replace(claim.draft, p_value=None, material=None, reasons=(Message("reported_only"),))
             described.append(replace(draft, verdict="descriptive"))
-        if rule.primary and rule.measure != "guesses":
+        if rule.primary:
             described += [f for f in _subgroups(asked, patients) if wanted(f.test, only)]
     described += [
         replace(
@@ -124,7 +129,11 @@ def _auc(asked: _Asked) -> Claim:
     claim = auc_claim(asked.test, asked.contrast, asked.frame, primary=asked.rule.primary)
     settings = {**asked.measured.settings, **claim.draft.settings}
     references = (*asked.rule.references, *claim.draft.references[1:])
-    return replace(claim, draft=replace(claim.draft, settings=settings, references=references))
+    draft = replace(claim.draft, settings=settings, references=references)
+    if asked.rule.permuted and claim.too_few is None:
+        p_value = rank_permutation_p_value(*asked.contrast.groups(), seed=asked.frame.seed)
+        draft = replace(draft, p_value=p_value, references=(*references, "phipson2010"))
+    return replace(claim, draft=draft)
 
 
 def _share(asked: _Asked) -> Claim:
@@ -158,17 +167,13 @@ def _share(asked: _Asked) -> Claim:
         blind_auc=blind,
         excess=lambda level: share_excess_over_blind(members, others, *contrast.blind_groups(), level=level),
         corrected=lambda level: share_difference(members, others, level=level),
+        smallest=lambda alpha: smallest_detectable_share(members, others, alpha=alpha),
     )
 
 
 def _guesses(asked: _Asked) -> Claim:
     guesses, is_member = asked.measured.guesses[asked.test], asked.contrast.is_member
-    sides = (
-        guesses.scores[is_member],
-        guesses.labels[is_member],
-        guesses.scores[~is_member],
-        guesses.labels[~is_member],
-    )
+    sides, blind = guesses.sides(is_member), guesses.blind_sides(is_member)
     members, others = asked.contrast.groups()
     draft = replace(
         asked.draft(), material=MATERIAL_GUESSES, references=(*asked.rule.references, "delong1988")
@@ -187,24 +192,23 @@ def _guesses(asked: _Asked) -> Claim:
         replace(
             draft,
             p_value=auroc_difference_p_value(*sides),
-            estimates=(estimate, *_each_fact(guesses, sides)),
+            estimates=(estimate, *_each_fact(guesses, is_member)),
         ),
         "leak",
         needed=needed,
         blind_auc=replace(auc(*asked.contrast.blind_groups()), name="blind_auc"),
+        excess=blind and (lambda level: auroc_difference_beyond_blind(*sides, blind=blind, level=level)),
         corrected=lambda level: auroc_difference(*sides, level=level),
+        smallest=lambda alpha: smallest_detectable_auroc_difference(*sides, alpha=alpha),
     )
 
 
-def _each_fact(guesses: Guesses, sides: _Sides) -> Iterator[Estimate]:
+def _each_fact(guesses: Guesses, is_member: BoolArray) -> Iterator[Estimate]:
     """Give the same difference fact by fact, where enough patients have it and lack it."""
     for column, name in enumerate(guesses.names):
-        try:
-            members, held, others, lacked = (side[:, [column]] for side in sides)
-            found = auroc_difference(members, held, others, lacked)
-        except TooFewPatients:
-            continue
-        yield replace(found, name=f"auroc_difference:{name}")
+        with suppress(TooFewPatients):
+            found = auroc_difference(*guesses.only(column).sides(is_member))
+            yield replace(found, name=f"auroc_difference:{name}")
 
 
 def _mean(name: str, values: FloatArray) -> Estimate:
@@ -230,10 +234,15 @@ def _subgroups(asked: _Asked, patients: PatientScores) -> Iterator[Finding]:
     for group, mask in patients.subgroups.items():
         members, others = asked.contrast.within(mask[rows]).groups()
         if min(len(members), len(others)) >= SMALLEST_CELL:
-            raw[group] = _estimate(asked.rule, members, others)
+            with suppress(TooFewPatients):
+                raw[group] = _estimate(asked, mask[rows])
     if not raw:
         return
-    pooled = partial_pooling(list(raw.values()), _estimate(asked.rule, *asked.contrast.groups()))
+    try:
+        whole = _estimate(asked, np.ones(len(rows), np.bool_))
+    except TooFewPatients:
+        return
+    pooled = partial_pooling(list(raw.values()), whole)
     for (group, estimate), shrunken in zip(raw.items(), pooled, strict=True):
         part = asked.contrast.within(patients.subgroups[group][rows])
         yield replace(
@@ -244,5 +253,10 @@ def _subgroups(asked: _Asked, patients: PatientScores) -> Iterator[Finding]:
         )
 
 
-def _estimate(rule: Rule, members: FloatArray, others: FloatArray) -> Estimate:
-    return auc(members, others) if rule.measure == "auc" else share_difference(members, others)
+def _estimate(asked: _Asked, inside: BoolArray) -> Estimate:
+    """Make the test's estimate of those `inside`, one of its contrast's patients each."""
+    if asked.rule.measure == "guesses":
+        guesses = asked.measured.guesses[asked.test]
+        return auroc_difference(*guesses.within(inside).sides(asked.contrast.is_member[inside]))
+    groups = asked.contrast.within(inside).groups()
+    return auc(*groups) if asked.rule.measure == "auc" else share_difference(*groups)

@@ -24,11 +24,34 @@ class Guesses:
     scores : float64, shape (n, facts)
         Higher = the model would rather say yes.
     labels : bool, shape (n, facts)
+    blind : float64, shape (n, facts), or None
+        Predictions by someone who never saw the model.
     """
 
     names: tuple[str, ...]
     scores: FloatArray
     labels: BoolArray
+    blind: FloatArray | None = None
+
+    def within(self, chosen: BoolArray | IntArray) -> "Guesses":
+        """Keep some patients."""
+        blind = None if self.blind is None else self.blind[chosen]
+        return Guesses(self.names, self.scores[chosen], self.labels[chosen], blind)
+
+    def only(self, place: int) -> "Guesses":
+        """Keep one fact."""
+        one = [place]
+        blind = None if self.blind is None else self.blind[:, one]
+        return Guesses((self.names[place],), self.scores[:, one], self.labels[:, one], blind)
+
+    def sides(self, is_member: BoolArray) -> tuple[FloatArray, BoolArray, FloatArray, BoolArray]:
+        """Scores and labels of members, then of held-out patients."""
+        scores, labels = self.scores, self.labels
+        return scores[is_member], labels[is_member], scores[~is_member], labels[~is_member]
+
+    def blind_sides(self, is_member: BoolArray) -> tuple[FloatArray, FloatArray] | None:
+        """Blind guesses for members, then for held-out patients."""
+        return None if self.blind is None else (self.blind[is_member], self.blind[~is_member])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Findings of the membership family, from one score a patient; needs neither the model nor the records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -16,11 +16,13 @@ from primum.evidence.contrast import (
     Frame,
     auc_claim,
     descriptive,
+    shown,
     tpr_claim,
 )
-from primum.evidence.curves import risk_series, roc_series
+from primum.evidence.curves import SMALLEST_CELL, risk_series, roc_series
 from primum.evidence.epsilon import epsilon_lower_bound
 from primum.evidence.estimate import Estimate
+from primum.evidence.exposed import exposed_counts, top_share
 from primum.evidence.finding import Finding, Message, Scalar, Series
 from primum.evidence.operating_point import TooFewPatients, tpr_at_fpr
 from primum.evidence.ranking import auc
@@ -34,6 +36,7 @@ TESTS = (
     "membership.canary",
     "membership.epsilon",
     "membership.named",
+    "membership.exposed",
     *(f"membership.{name}.{quantity}" for name in COMPONENTS for quantity in ("auc", "tpr")),
 )
 _LITERATURE = {
@@ -115,7 +118,11 @@ def membership_claims(
             risk_series(*everyone.groups()),
         ),
     )
-    described = [*_described(scores, everyone, frame), *_unanswered(canaries, frame)]
+    described = [
+        *_described(scores, everyone, frame),
+        *_most_exposed(everyone, scores.subgroups, frame),
+        *_unanswered(canaries, frame),
+    ]
     return [replace(primary, draft=draft), *others], [f for f in described if wanted(f.test, only)]
 
 
@@ -206,6 +213,45 @@ def _described(scores: PatientScores, everyone: Contrast, frame: Frame) -> list[
     bound = epsilon_lower_bound(*everyone.groups())
     epsilon = descriptive("membership.epsilon", everyone, frame, bound)
     return [*findings, replace(epsilon, references=("jagielski2020", "nasr2021"))]
+
+
+def _most_exposed(everyone: Contrast, subgroups: Mapping[str, BoolArray], frame: Frame) -> Iterator[Finding]:
+    """Whether a group has more than its part among the most exposed 1 % of members.
+
+    The same of the held-out patients stands beside it: what a group has there too is not memory.
+    """
+    score, is_member, untold = everyone.score, everyone.is_member, 0
+    top = exposed_counts(score, is_member, is_member)[1]
+    draft = replace(
+        frame.finding("membership.exposed", {"exposed": shown(top)}),
+        verdict="descriptive",
+        references=("knolle2026", "clopper1934"),
+    )
+    for group, inside in subgroups.items():
+        found, other = (_part_among(score, side, inside) for side in (is_member, ~is_member))
+        if found is None:
+            untold += 1
+            continue
+        beside = () if other is None else (replace(other, name="over_representation_held_out"),)
+        yield replace(
+            draft,
+            test=f"{draft.test}@{group}",
+            subgroups=(group,),
+            estimates=(found, *beside),
+            reasons=(Message("reported_only"),),
+        )
+    if untold:
+        yield replace(draft, reasons=(Message("few_exposed", {"exposed": shown(top), "groups": untold}),))
+
+
+def _part_among(score: FloatArray, side: BoolArray, inside: BoolArray) -> Estimate | None:
+    """Over-representation on one side; None where fewer than five people are in the group, or outside it."""
+    if not (inside & side).any():
+        return None
+    hits, top, held, people = exposed_counts(score, side, inside)
+    if any(0 < few < SMALLEST_CELL for few in (hits, top - hits, held, people - held)):
+        return None
+    return top_share(score, side, inside)
 
 
 def _cannot(test: str, name: str, frame: Frame) -> Finding:

@@ -29,7 +29,12 @@ class TooFewLabels(TooFewPatients):
 
 
 def auroc_contrast(
-    member_scores: ArrayLike, member_labels: ArrayLike, other_scores: ArrayLike, other_labels: ArrayLike
+    member_scores: ArrayLike,
+    member_labels: ArrayLike,
+    other_scores: ArrayLike,
+    other_labels: ArrayLike,
+    *,
+    baselines: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> tuple[float, float, float, tuple[int, int]]:
     """Mean over categories of AUROC on members minus AUROC on others; 0 is no difference, above is worse.
 
@@ -37,6 +42,9 @@ def auroc_contrast(
     ----------
     member_scores, other_scores : array_like, shape (m, categories), (n, categories)
     member_labels, other_labels : array_like of bool, same shapes
+    baselines : pair of array_like, same shapes, or None
+        Guesses for members and for others by someone without the model: the same difference of theirs is
+        taken off.
 
     Returns
     -------
@@ -54,26 +62,44 @@ def auroc_contrast(
     ----------
     DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988) 837; Satterthwaite, Biometrics Bull. 2 (1946) 110.
     """
+    first, second = baselines or (None, None)
     scores, labels = _table(member_scores, member_labels)
     others, truths = _table(other_scores, other_labels)
     if scores.shape[1] != others.shape[1]:
         raise InputError("Members and held-out patients must be scored on the same categories.")
     fewest = np.stack([np.minimum(side.sum(axis=0), (~side).sum(axis=0)) for side in (labels, truths)])
-    usable = (fewest >= FEWEST_OF_A_KIND).all(axis=0)
+    usable: BoolArray = np.all(fewest >= FEWEST_OF_A_KIND, axis=0)
     if not usable.any():
         wanting = np.array([[len(labels)], [len(truths)]]) * FEWEST_OF_A_KIND / np.maximum(fewest, 1)
         raise TooFewLabels(math.ceil(wanting.max(axis=0).min()))
-    one = _one_group(scores[:, usable], labels[:, usable])
-    two = _one_group(others[:, usable], truths[:, usable])
+    one = _one_group(scores, labels, first, usable)
+    two = _one_group(others, truths, second, usable)
     variance = one[1] + two[1]
     freedom = variance**2 / (one[1] ** 2 / one[2] + two[1] ** 2 / two[2])
-    return one[0] - two[0], math.sqrt(variance), freedom, (len(scores), len(others))
+    return one[0] - two[0], math.sqrt(variance), freedom, (len(labels), len(truths))
 
 
-def _one_group(scores: FloatArray, labels: BoolArray) -> tuple[float, float, float]:
-    """Mean AUROC over categories, its variance and degrees of freedom."""
-    influence, values, floor = np.zeros(len(scores)), [], 0.0
-    for column, has in zip(scores.T, labels.T, strict=True):
+def _one_group(
+    scores: ArrayLike, labels: BoolArray, baseline: ArrayLike | None, usable: BoolArray
+) -> tuple[float, float, float]:
+    """Mean AUROC over the categories that count, its variance and degrees of freedom."""
+    value, influence, floor = _influences(scores, labels, usable)
+    if baseline is not None:
+        without, same, least = _influences(baseline, labels, usable)
+        # paired by patient: who is easy for both adds nothing
+        value, influence, floor = value - without, influence - same, floor + least
+    squares = influence**2
+    variance = float(squares.sum())
+    if variance <= floor:
+        return value, floor, FEWEST_OF_A_KIND - 1.0
+    return value, variance, variance**2 / float((squares**2).sum())
+
+
+def _influences(scores: ArrayLike, labels: ArrayLike, usable: BoolArray) -> tuple[float, FloatArray, float]:
+    """Mean AUROC over categories, what each patient adds to its error, shape (n,), and its least variance."""
+    values, truths = (table[:, usable] for table in _table(scores, labels))
+    influence, found, floor = np.zeros(len(values)), [], 0.0
+    for column, has in zip(values.T, truths.T, strict=True):
         above, below = placements(column[has], column[~has])
         value, pairs = float(above.mean()), min(above.size, below.size)
         # the squares of these sum to DeLong's variance
@@ -82,12 +108,8 @@ def _one_group(scores: FloatArray, labels: BoolArray) -> tuple[float, float, flo
         # which is 0 where all pairs are in order: it is held above that of half a pair out of order
         near = (value * pairs + 0.5) / (pairs + 1)
         floor += near * (1 - near) / pairs**2
-        values.append(value)
-    squares, least = (influence / len(values)) ** 2, floor / len(values) ** 2
-    variance = float(squares.sum())
-    if variance <= least:
-        return float(np.mean(values)), least, FEWEST_OF_A_KIND - 1.0
-    return float(np.mean(values)), variance, variance**2 / float((squares**2).sum())
+        found.append(value)
+    return float(np.mean(found)), influence / len(found), floor / len(found) ** 2
 
 
 def _table(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, BoolArray]:

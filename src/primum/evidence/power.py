@@ -224,3 +224,10 @@ def _check_sizes(members: int, non_members: int) -> None:
 def _check_ratio(ratio: float) -> None:
     if not 0 < ratio < math.inf:
         raise InputError("The number of non-members for each member must be positive.")
+
+
+def check_design(material: float, *, ratio: float, power: float) -> None:
+    """Refuse a design of which power cannot be told."""
+    checked_share(material, name="material")
+    checked_share(power, name="power")
+    _check_ratio(ratio)

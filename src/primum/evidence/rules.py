@@ -26,6 +26,8 @@ class Rule:
         The one test of its family that decides between exit status 0 and 3.
     claims : bool
         False: shown beside the claims, cannot alarm.
+    permuted : bool
+        An AUC whose p-value is by permutation, not by the normal approximation.
     """
 
     measure: Literal["auc", "share", "guesses"]
@@ -33,6 +35,7 @@ class Rule:
     references: tuple[str, ...]
     primary: bool = False
     claims: bool = True
+    permuted: bool = False
 
 
 _SUITE = ("tonekaboni2025",)
@@ -47,11 +50,15 @@ RULES: Mapping[str, Rule] = {
     "embedding.probe": Rule("auc", "embedding", _SUITE, primary=True),
     "embedding.linkage": Rule("share", "embedding", _SUITE),
     "embedding.attribute": Rule("guesses", "embedding", _SUITE),
-    "perturbation.combined": Rule("auc", "scores", _SUITE, primary=True),
-    "perturbation.age": Rule("auc", "scores", _SUITE),
-    "perturbation.sex": Rule("auc", "scores", _SUITE),
-    "perturbation.site": Rule("auc", "scores", _SUITE),
-    "perturbation.dates": Rule("auc", "scores", _SUITE),
+    **{
+        f"embedding.attribute.known_{known}": Rule("guesses", "embedding", _SUITE, claims=False)
+        for known in range(3)
+    },
+    "perturbation.combined": Rule("auc", "scores", _SUITE, primary=True, permuted=True),
+    "perturbation.age": Rule("auc", "scores", _SUITE, permuted=True),
+    "perturbation.sex": Rule("auc", "scores", _SUITE, permuted=True),
+    "perturbation.site": Rule("auc", "scores", _SUITE, permuted=True),
+    "perturbation.dates": Rule("auc", "scores", _SUITE, permuted=True),
     "knowledge.depth": Rule("auc", "partial", ("carlini2023", *_SUITE), primary=True),
     "knowledge.cost": Rule("share", "partial", ("hayes2025", *_SUITE)),
     "extraction.passages": Rule("share", "partial", ("hayes2025", "carlini2023"), primary=True),

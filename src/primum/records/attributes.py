@@ -55,6 +55,10 @@ class PatientTable:
     def __len__(self) -> int:
         return len(self.subject_ids)
 
+    def family_labels(self) -> BoolArray:
+        """Who has a code of each sensitive family, shape (n, families)."""
+        return np.stack(list(self.families.values()), axis=1)
+
     def select(self, keep: IntArray) -> "PatientTable":
         """Take the patients at positions `keep`, in that order."""
         columns = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name != "families"}
@@ -115,7 +119,7 @@ def join_tables(tables: list[PatientTable]) -> PatientTable:
     return PatientTable(**columns, families=families)
 
 
-def subgroups(table: PatientTable, *, rare: BoolArray) -> dict[str, BoolArray]:
+def subgroups(table: PatientTable, *, rare: BoolArray, small_cell: BoolArray) -> dict[str, BoolArray]:
     """Name the subgroups that hold anyone: who may be more exposed than the average patient.
 
     Parameters
@@ -124,12 +128,15 @@ def subgroups(table: PatientTable, *, rare: BoolArray) -> dict[str, BoolArray]:
         Members and held-out patients together, so that ``oldest`` is one threshold for both.
     rare : bool, shape (n,)
         See :func:`rare_holders`.
+    small_cell : bool, shape (n,)
+        See :func:`small_cells`.
 
     Returns
     -------
     dict of str to bool, shape (n,)
-        ``sex=F``, ``age=60-79``, ``site=A``, ``family=hiv``, ``rare``, and ``oldest``: the oldest tenth of
-        those whose age is known, ties included. Patients of unknown sex, age or site are in no such group.
+        ``sex=F``, ``age=60-79``, ``site=A``, ``family=hiv``, ``rare``, ``small-cell``, and ``oldest``:
+        the oldest tenth of those whose age is known, ties included. Patients of unknown sex, age or site are
+        in no such group.
     """
     groups = {f"sex={sex}": table.sex == sex for sex in ("F", "M")}
     for low, high in _AGE_BANDS:
@@ -137,11 +144,43 @@ def subgroups(table: PatientTable, *, rare: BoolArray) -> dict[str, BoolArray]:
         groups[name] = (table.age >= low) & (table.age < (np.inf if high is None else high))
     groups |= {f"site={site}": table.site == site for site in np.unique(table.site) if site != UNKNOWN}
     groups |= {f"family={name}": held for name, held in table.families.items()}
-    groups["rare"] = rare
+    groups |= {"rare": rare, "small-cell": small_cell}
     known = np.sort(table.age[~np.isnan(table.age)])
     if len(known):
         groups["oldest"] = table.age >= known[-max(1, len(known) // 10)]
     return {str(name): group for name, group in groups.items() if group.any()}
+
+
+def small_cells(table: PatientTable, is_member: BoolArray, *, at_most: int = 5) -> BoolArray:
+    """Find who shares sex, decade of age and site with at most `at_most` *other* training patients.
+
+    They are the few who are singled out by what anyone may know of them; unknown is a value like any other.
+    As in :func:`rare_holders`, the rule is the same for those who trained the model and those who did not.
+
+    Parameters
+    ----------
+    table : PatientTable
+        `n` patients.
+    is_member : bool, shape (n,)
+
+    Returns
+    -------
+    bool, shape (n,)
+
+    References
+    ----------
+    Sweeney, k-anonymity: a model for protecting privacy, Int. J. Uncertain. Fuzz. 10 (2002) 557.
+    """
+    sex, site = (np.unique(column, return_inverse=True)[1] for column in (table.sex, table.site))
+    _, cell = np.unique(np.stack([sex, _decades(table), site]), axis=1, return_inverse=True)
+    others = np.bincount(cell[is_member], minlength=len(table) + 1)[cell] - is_member
+    alone: BoolArray = others <= at_most
+    return alone
+
+
+def _decades(table: PatientTable) -> IntArray:
+    """Decade of age, -1 where it is unknown, shape (n,)."""
+    return np.where(np.isnan(table.age), -1, np.nan_to_num(table.age) // 10).astype(np.int64)
 
 
 def strata(table: PatientTable) -> IntArray:
@@ -150,11 +189,10 @@ def strata(table: PatientTable) -> IntArray:
     Quintiles of the number of events are those of the whole table; patients of unknown sex or age have strata
     of their own.
     """
-    decade = np.where(np.isnan(table.age), -1, np.nan_to_num(table.age) // 10).astype(np.int64)
     edges = np.quantile(table.events, [0.2, 0.4, 0.6, 0.8]) if len(table) else np.empty(0)
     quintile = np.searchsorted(edges, table.events, side="left")
     sex = np.searchsorted(["?", "F", "M"], table.sex)
-    _, numbers = np.unique(np.stack([sex, decade, quintile]), axis=1, return_inverse=True)
+    _, numbers = np.unique(np.stack([sex, _decades(table), quintile]), axis=1, return_inverse=True)
     return numbers.astype(np.int64)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from primum.records.attributes import PatientTable, owners
+from primum.records.families import BoolArray
 from primum.records.histories import Histories
 
 DENSE_COLUMNS = 9
@@ -18,7 +19,9 @@ _DAY_2000 = 10957.0
 _DAYS_A_YEAR = 365.25
 
 
-def blind_features(histories: Histories, table: PatientTable) -> sparse.csr_matrix:
+def blind_features(
+    histories: Histories, table: PatientTable, *, without: BoolArray | None = None
+) -> sparse.csr_matrix:
     """Return the features of each patient, float64, shape (n, DENSE_COLUMNS + HASHED_COLUMNS).
 
     Dense columns come first: log(1 + events), log(1 + span in days), first and last date (years since 2000),
@@ -32,11 +35,18 @@ def blind_features(histories: Histories, table: PatientTable) -> sparse.csr_matr
         A shard.
     table : PatientTable
         Its own description, from :func:`primum.records.attributes.describe`.
+    without : bool, shape (codes,), or None
+        Codes of `histories` that are not counted, in the number of events neither.
     """
+    owner, code_ids, events = owners(histories), histories.code_ids, table.events
+    if without is not None:
+        kept = ~without[code_ids]
+        events = events - np.bincount(owner[~kept], minlength=len(histories))
+        owner, code_ids = owner[kept], code_ids[kept]
     dates = (np.stack([table.first_day, table.last_day], axis=1) - _DAY_2000) / _DAYS_A_YEAR
     dense = np.column_stack(
         [
-            np.log1p(table.events),
+            np.log1p(events),
             np.log1p(np.nan_to_num(table.span_days)),
             np.nan_to_num(dates),
             np.isnan(table.first_day),
@@ -47,9 +57,7 @@ def blind_features(histories: Histories, table: PatientTable) -> sparse.csr_matr
         ]
     )
     bucket = np.array([crc32(code.encode()) % HASHED_COLUMNS for code in histories.codes], np.int64)
-    place = (owners(histories), bucket[histories.code_ids])
-    hashed = sparse.csr_matrix(
-        (np.ones(len(histories.code_ids)), place), shape=(len(histories), HASHED_COLUMNS)
-    )
+    place = (owner, bucket[code_ids])
+    hashed = sparse.csr_matrix((np.ones(len(code_ids)), place), shape=(len(histories), HASHED_COLUMNS))
     hashed.data = np.log1p(hashed.data)
     return sparse.csr_matrix(sparse.hstack([sparse.csr_matrix(dense), hashed], format="csr"))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
@@ -12,6 +12,10 @@ from primum.report.attacks import estimate_of, gain, pairs, title_of_family
 from primum.report.language import Language, message
 
 _AUC, _TPR = "membership.combined.auc", "membership.combined.tpr"
+_UNITS = {
+    "share_difference": message("a difference of {value}"),
+    "auroc_difference": message("a difference of {value} on the AUC scale"),
+}
 
 
 @dataclass(frozen=True)
@@ -222,14 +226,20 @@ def _clear(audit: Audit, language: Language) -> Iterator[str]:
 
 def visible(finding: Finding, *, language: Language) -> Iterator[str]:
     """Say how small an effect the audit could have seen."""
-    smallest = finding.settings.get("smallest_detectable")
-    if isinstance(smallest, float | int) and math.isfinite(smallest):
-        yield language.text(
-            "The smallest effect this audit would have seen four times out of five: AUC {smallest:.2f}. "
-            "What matters starts at {material:.2f}.",
-            smallest=float(smallest),
-            material=finding.material,
-        )
+    smallest, material = finding.settings.get("smallest_detectable"), finding.material
+    if not isinstance(smallest, float | int) or material is None or not finding.estimates:
+        return
+    judged = finding.estimates[0]
+    unit = _UNITS.get(judged.name, message("AUC {value}"))
+    sizes = (
+        language.text(unit, value=sentences.estimate_value(replace(judged, value=size), language=language))
+        for size in (float(smallest), material)
+    )
+    yield language.text(
+        "The smallest effect this audit would have seen four times out of five: {smallest}. What matters "
+        "starts at {material}.",
+        **dict(zip(("smallest", "material"), sizes, strict=True)),
+    )
 
 
 def _unknown(audit: Audit, language: Language) -> Iterator[str]:

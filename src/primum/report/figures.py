@@ -9,9 +9,8 @@ from markupsafe import Markup
 
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding, Series
-from primum.evidence.rules import RULES
 from primum.report import plots, sentences
-from primum.report.language import Language, message
+from primum.report.language import NOTHING, Language, message
 
 _MOST_ROWS = 60
 
@@ -160,6 +159,29 @@ _PLOTS: Mapping[str, tuple[Callable[..., str], str, str]] = {
 }
 
 
+# Of groups: how to read them, headings of the first and of the last estimate.
+_POOLED = (
+    message(
+        "Further right is worse; the dotted line is no leak at all, the solid line is where it "
+        "starts to matter. Each group is drawn towards what all groups say, the more so the fewer "
+        "patients it has (partial pooling): a small group then does not look extreme by chance alone."
+    ),
+    message("After partial pooling"),
+    message("By itself"),
+)
+_PART = (
+    message(
+        "How often a group is met among the hundredth of training patients whom the model recognises best, "
+        "against its part of all training patients: at the dotted line it has just its part; further right "
+        "is worse. Patients never seen are beside it: what is as frequent among them is not memory. Groups "
+        "with fewer than five such patients are not drawn."
+    ),
+    message("Training patients, times their part"),
+    message("Patients never seen, times their part"),
+)
+_PATIENTS = message("Patients: training / never seen")
+
+
 def figures(audit: Audit, *, language: Language) -> tuple[Plot, ...]:
     """Draw every series that this version knows, then the groups of patients of each attack."""
     series = [one for finding in audit.findings for one in finding.series]
@@ -168,9 +190,8 @@ def figures(audit: Audit, *, language: Language) -> tuple[Plot, ...]:
 
 
 def is_by_group(finding: Finding) -> bool:
-    """Tell whether a finding describes one group in one attack of the suite; it claims nothing."""
-    test, _, group = finding.test.partition("@")
-    return bool(group) and test in RULES and finding.verdict == "descriptive"
+    """Tell whether a finding describes one group in one attack; it claims nothing."""
+    return bool(finding.subgroups) and finding.verdict == "descriptive"
 
 
 def grouped(audit: Audit) -> dict[str, tuple[Finding, ...]]:
@@ -210,47 +231,36 @@ def _forests(audit: Audit, language: Language) -> Iterator[Plot]:
         title = language.text(
             "Who is most exposed: {attack}", attack=sentences.title_of(test, language=language)
         )
-        material = everyone.material if everyone else None
+        measure = found[0].estimates[0].name.removesuffix("_pooled")
         svg = plots.forest(
             rows,
-            material=material,
+            material=everyone.material if everyone else None,
             language=language,
             name=f"forest-{test.replace('.', '-')}",
             title=title,
-            percent=RULES[test].measure == "share",
+            scale=plots.SCALES[measure],
         )
+        note, first, last = _PART if measure == "over_representation" else _POOLED
+        headings = (message("Group"), first, message("Interval"), last, _PATIENTS)
         yield Plot(
             test,
             title,
-            language.text(
-                "Further right is worse; the dotted line is no leak at all, the solid line is where it "
-                "starts to matter. Each group is drawn towards what all groups say, the more so the fewer "
-                "patients it has (partial pooling): a small group then does not look extreme by chance alone."
-            ),
+            language.text(note),
             Markup(svg),
-            tuple(
-                language.text(heading)
-                for heading in (
-                    message("Group"),
-                    message("After partial pooling"),
-                    message("Interval"),
-                    message("By itself"),
-                    message("Patients: training / never seen"),
-                )
-            ),
+            tuple(language.text(heading) for heading in headings),
             tuple(_group_row(name, one, language) for name, one in zip(names, found, strict=True)),
             False,
         )
 
 
 def _group_row(name: str, finding: Finding, language: Language) -> tuple[str, ...]:
-    pooled, raw = finding.estimates[0], finding.estimates[-1]
+    first, *others = finding.estimates
     return (
         name,
-        sentences.estimate_value(pooled, language=language),
-        sentences.estimate_interval(pooled, language=language),
-        sentences.estimate_value(raw, language=language),
-        sentences.patients(pooled, language=language),
+        sentences.estimate_value(first, language=language),
+        sentences.estimate_interval(first, language=language),
+        sentences.estimate_value(others[-1], language=language) if others else NOTHING,
+        sentences.patients(first, language=language),
     )
 
 

@@ -43,6 +43,13 @@ TESTS = {
         message("Naming individual patients"),
         message("Asks whether single patients can be named with few errors."),
     ),
+    "membership.exposed": (
+        message("Among the most exposed 1%"),
+        message(
+            "Who are the hundredth of training patients that the model recognises best? A group with more "
+            "than its part of them carries more than its part of the risk."
+        ),
+    ),
     "trajectory.codes": (
         message("Continuing a record: codes recovered"),
         message(
@@ -96,6 +103,18 @@ TESTS = {
             "Age, sex and site are known; does the summary of a record without its sensitive codes still "
             "tell them, for training patients more than for others?"
         ),
+    ),
+    "embedding.attribute.known_0": (
+        message("Sensitive diagnoses in embeddings, nothing else known"),
+        message("The same when the attacker knows neither age, sex nor site."),
+    ),
+    "embedding.attribute.known_1": (
+        message("Sensitive diagnoses in embeddings, age known"),
+        message("The same when the attacker knows the age alone."),
+    ),
+    "embedding.attribute.known_2": (
+        message("Sensitive diagnoses in embeddings, age and sex known"),
+        message("The same when the attacker knows age and sex."),
     ),
     "perturbation.combined": (
         message("Changing who the patient is"),
@@ -184,8 +203,14 @@ QUANTITIES = {
     "auroc_difference_corrected": Quantity(
         message("The same, interval corrected for all tests"), False, message("Above 0 is a difference.")
     ),
+    "auroc_difference_beyond_blind": Quantity(
+        message("The same beyond what is guessed without the model (AUC)"), False, _GAIN_WORSE
+    ),
     "over_representation": Quantity(
         message("Among the most exposed 1%, times its part"), False, message("Above 1 is worse.")
+    ),
+    "over_representation_held_out": Quantity(
+        message("The same among patients never seen"), False, message("For comparison.")
     ),
     "near_duplicate_share": Quantity(
         message("Held-out patients with a near-copy"), True, message("Higher is worse; 0 is ideal.")

@@ -40,6 +40,8 @@ CITATIONS: dict[str, str] = {
     "stochastically larger than the other. Ann Math Stat 1947;18(1):50-60.",
     "nasr2021": "Nasr M, Song S, Thakurta A, Papernot N, Carlini N. Adversary instantiation: lower bounds "
     "for differentially private machine learning. IEEE Symposium on Security and Privacy 2021.",
+    "phipson2010": "Phipson B, Smyth G K. Permutation p-values should never be zero: calculating exact "
+    "p-values when permutations are randomly drawn. Stat Appl Genet Mol Biol 2010;9(1):39.",
     "shi2024": "Shi W, Ajith A, Xia M, et al. Detecting pretraining data from large language models. ICLR "
     "2024.",
     "simes1986": "Simes R J. An improved Bonferroni procedure for multiple tests of significance. Biometrika "

@@ -232,6 +232,26 @@ def curves(series: Series, *, words: Words, language: Language) -> str:
         return _svg(figure, name=series.name, title=title, description=note)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How estimates of groups are laid out: where nothing leaks, how they are written, what they are."""
+
+    nothing: float
+    percent: bool
+    label: str
+
+
+_RECOGNITION = Scale(0.5, False, message("recognition (AUC): further right is worse"))
+SCALES = {
+    "auc": _RECOGNITION,
+    "share_difference": Scale(0, True, message("more than for patients never seen: further right is worse")),
+    "auroc_difference": Scale(
+        0, False, message("guessed better than for patients never seen (AUC): further right is worse")
+    ),
+    "over_representation": Scale(1, False, message("times its part: further right is worse")),
+}
+
+
 def forest(
     rows: Iterable[Row],
     *,
@@ -239,9 +259,9 @@ def forest(
     language: Language,
     name: str = "forest",
     title: str | None = None,
-    percent: bool = False,
+    scale: Scale = _RECOGNITION,
 ) -> str:
-    """Draw one interval for each group of patients, the most exposed on top: AUCs, or shares if `percent`."""
+    """Draw one interval for each group of patients, the most exposed on top."""
     shown = [row for row in rows if math.isfinite(row.estimate.value)]
     with _style():
         figure, axes = _figure(0.9 + 0.34 * max(len(shown), 1))
@@ -250,19 +270,18 @@ def forest(
             ends = [point.low if math.isfinite(point.low) else point.value, point.high]
             axes.plot(ends, [position, position], color=colour, linewidth=2)
             axes.plot(point.value, position, marker="D" if row.harmful else "o", color=colour, markersize=7)
-        axes.axvline(0 if percent else 0.5, color=MUTED, dashes=(1, 2))
+        axes.axvline(scale.nothing, color=MUTED, dashes=(1, 2))
         if material is not None:
             axes.axvline(material, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(shown)), [_label(row.label) for row in shown])
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        if percent:
+        if scale.percent:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: language.percent(share)))
-            axes.set_xlabel(language.text("more than for patients never seen: further right is worse"))
         else:
             _numbers(axes.xaxis, language)
-            axes.set_xlabel(language.text("recognition (AUC): further right is worse"))
+        axes.set_xlabel(language.text(scale.label))
         return _svg(
             figure,
             name=name,

@@ -67,6 +67,7 @@ GROUPS = {
     "sex=M": message("Men"),
     "rare": message("People with a very rare code"),
     "oldest": message("The oldest patients"),
+    "small-cell": message("People with few others of their sex, age and site"),
     "family=hiv": message("HIV codes"),
     "family=hepatitis_viral": message("Viral hepatitis codes"),
     "family=sexual_health": message("Sexual health codes"),
@@ -105,6 +106,10 @@ REASONS = {
     "no_overlap": message("No near-copy between the two sides."),
     "overlap_found": message("{share:.1%} of held-out patients are near-copies of training patients."),
     "no_identifier": message("No patient of the sample carries it in the model's tokens ({identifier})."),
+    "few_exposed": message(
+        "Groups not shown: {groups}; of the {exposed} most exposed patients, fewer than five are in each, or "
+        "outside it."
+    ),
     "reported_only": message("Reported for information; carries no claim."),
 }
 

@@ -44,7 +44,12 @@ def ask_suite(
     """Ask every family but membership; `lap` closes a stage."""
     wanted = families_wanted(plan.only)
     measured = suite.of_everyone(
-        people.asked, people.scores.is_member, people.table, wanted=wanted, seed=plan.seed
+        people.asked,
+        people.scores.is_member,
+        people.table,
+        blind=people.guesses,
+        wanted=wanted,
+        seed=plan.seed,
     )
     found: Sequence[Passage] = ()
     if not wanted & suite.SAMPLED.keys():

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from primum.audits.privacy.membership import membership_scores
 from primum.errors import RecordsError
-from primum.evidence.blind import blind_scores
+from primum.evidence.blind import blind_guesses, blind_scores
 from primum.evidence.curves import SMALLEST_CELL
 from primum.evidence.membership import PatientScores
 from primum.models.opened import OpenedModel
@@ -21,11 +21,12 @@ from primum.records.attributes import (
     describe,
     join_tables,
     rare_holders,
+    small_cells,
     strata,
     subgroups,
 )
 from primum.records.blind_features import DENSE_COLUMNS, blind_features
-from primum.records.families import BoolArray, Families
+from primum.records.families import BoolArray, Families, families_of
 from primum.records.histories import FloatArray, Records
 from primum.records.ragged import IntArray
 from primum.records.tokens import Kind, TokenBatch
@@ -39,12 +40,14 @@ Question = Callable[[TokenBatch], NDArray[Any]]
 class Group:
     """All patients of one side, a few numbers each: this is what stays in memory.
 
-    `asked` holds what the other families want of every patient, shape (n, …) each.
+    `scrubbed` are the features without sensitive codes, where such codes are to be guessed; `asked` holds
+    what the other families want of every patient, shape (n, …) each.
     """
 
     table: PatientTable
     rare: BoolArray
     features: sparse.csr_matrix
+    scrubbed: sparse.csr_matrix | None
     components: dict[str, FloatArray]
     clinical_tokens: IntArray
     token_counts: IntArray
@@ -67,7 +70,7 @@ def gather(
     tick: Tick,
 ) -> Group:
     """Score and describe each patient, a shard at a time; `questions` are asked of each shard."""
-    tables, rare, features, scores, predicted = [], [], [], [], []
+    tables, rare, features, scrubbed, scores, predicted = [], [], [], [], [], []
     token_counts, holders = (np.zeros(len(model.tokenizer.vocabulary), np.int64) for _ in range(2))
     asked: dict[str, list[NDArray[Any]]] = {name: [] for name in questions}
     for shard in records.shards():
@@ -76,6 +79,9 @@ def gather(
         tables.append(table)
         rare.append(rare_holders(shard, counts, own_counted=are_members))
         features.append(blind_features(shard, table))
+        if "sensitive" in questions:
+            sensitive = np.any(list(families_of(shard.codes, families).values()), axis=0)
+            scrubbed.append(blind_features(shard, table, without=sensitive))
         scores.append(membership_scores(model.scorer, tokens, references=references))
         predicted.append(_clinical(tokens))
         token_counts += np.bincount(
@@ -91,6 +97,7 @@ def gather(
         join_tables(tables),
         np.concatenate(rare),
         sparse.vstack(features, format="csr"),
+        sparse.vstack(scrubbed, format="csr") if scrubbed else None,
         {name: np.concatenate([part[name] for part in scores]) for name in scores[0]},
         np.concatenate(predicted),
         token_counts,
@@ -124,6 +131,8 @@ class Everyone:
         `n` patients, members first.
     table : PatientTable
     asked : mapping of str to float64, shape (n, …)
+    guesses : float64, shape (n, families), or None
+        Sensitive families guessed from the rest of the record, without the model.
     holders : int64, shape (vocabulary,)
     unscored : int
         Patients who had nothing to score.
@@ -132,6 +141,7 @@ class Everyone:
     scores: PatientScores
     table: PatientTable
     asked: Mapping[str, NDArray[Any]]
+    guesses: FloatArray | None
     holders: IntArray
     unscored: int
 
@@ -151,7 +161,11 @@ def everyone(members: Group, held_out: Group, *, seed: int) -> Everyone:
             "these records."
         )
     features = sparse.vstack([members.features, held_out.features], format="csr")
-    groups = subgroups(table, rare=np.concatenate([members.rare, held_out.rare]))
+    groups = subgroups(
+        table,
+        rare=np.concatenate([members.rare, held_out.rare]),
+        small_cell=small_cells(table, is_member),
+    )
     scores = PatientScores(
         is_member[scorable],
         blind_scores(features[scorable], is_member[scorable], seed=seed, dense_columns=DENSE_COLUMNS),
@@ -164,16 +178,27 @@ def everyone(members: Group, held_out: Group, *, seed: int) -> Everyone:
             if not name.startswith("site=") or mask[scorable].sum() >= SMALLEST_CELL
         },
     )
+    described = table.select(np.flatnonzero(scorable))
     return Everyone(
         scores,
-        table.select(np.flatnonzero(scorable)),
+        described,
         {
             name: np.concatenate([members.asked[name], held_out.asked[name]])[scorable]
             for name in members.asked
         },
+        _blind_guesses(members, held_out, scorable, described, seed=seed),
         members.holders + held_out.holders,
         int((~scorable).sum()),
     )
+
+
+def _blind_guesses(
+    members: Group, held_out: Group, scorable: BoolArray, table: PatientTable, *, seed: int
+) -> FloatArray | None:
+    if members.scrubbed is None or held_out.scrubbed is None:
+        return None
+    features = sparse.vstack([members.scrubbed, held_out.scrubbed], format="csr")[scorable]
+    return blind_guesses(features, table.family_labels(), dense_columns=DENSE_COLUMNS, seed=seed)
 
 
 def utility(members: Group, held_out: Group) -> dict[str, float]:

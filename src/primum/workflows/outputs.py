@@ -134,6 +134,8 @@ def _measured_columns(measured: Sequence[Measured], patients: int) -> dict[str, 
             for place, fact in enumerate(guesses.names):
                 values[f"{test}:{fact}"] = guesses.scores[:, place]
                 values[f"{test}:{fact}:true"] = guesses.labels[:, place].astype(np.float64)
+                if guesses.blind is not None:
+                    values[f"{test}:{fact}:blind"] = guesses.blind[:, place]
         for name, column in values.items():
             columns[name] = np.full(patients, np.nan)
             columns[name][family.rows] = column

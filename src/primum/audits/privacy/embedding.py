@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from primum.audits.privacy.sensitive import scrubbed
 from primum.audits.privacy.subjects import BoolArray, Subjects
-from primum.evidence.blind import blind_scores
+from primum.evidence.blind import blind_guesses, blind_scores
 from primum.evidence.finding import Message, Scalar
 from primum.evidence.measured import Guesses, Measured
 from primum.models.protocols import Embedder
@@ -27,6 +27,7 @@ from primum.records.histories import FloatArray
 from primum.records.tokens import TokenBatch
 
 MOST_DIMENSIONS, FEWEST, FOLDS = 256, 10, 5
+KNOWN = ("age", "sex", "site")
 _SHRINKAGE, _INVERSE_PENALTY = 0.1, 0.1
 _CANNOT = Message("model_cannot", {"protocol": "Embedder"})
 Vectors = NDArray[np.float32]
@@ -73,15 +74,16 @@ def probe(vectors: Vectors | None, is_member: BoolArray, *, seed: int) -> Measur
 
 
 def attribute(model: object, references: Sequence[object], subjects: Subjects) -> Measured:
-    """Guess each sensitive family from the embedding of the scrubbed history, age, sex and site.
+    """Guess each sensitive family from the embedding of the scrubbed history and what else is known.
 
     One logistic probe a family, cross-fitted over both sides as one, so that it learns what embeddings tell
-    of anyone; only a difference between the sides is a leak.
+    of anyone; only a difference between the sides is a leak. An attacker who knows k attributes knows the
+    first k of age, sex, site.
 
     Parameters
     ----------
     model : object
-        A :class:`primum.models.protocols.Embedder`, or the test is refused.
+        A :class:`primum.models.protocols.Embedder`, or every test is refused.
     references : sequence of object
         Not used.
     subjects : Subjects
@@ -89,30 +91,41 @@ def attribute(model: object, references: Sequence[object], subjects: Subjects) -
     Returns
     -------
     Measured
-        ``embedding.attribute``: AUROC on members minus AUROC on held-out patients is to be judged; 0 = no
-        leak, above is worse. A family that fewer than two have, or lack, is scored 0 for everyone.
+        AUROC on members minus AUROC on held-out patients is to be judged; 0 = no leak, above is worse. A
+        family that fewer than two have, or lack, is scored 0 for everyone.
+
+        - ``embedding.attribute``: all three known; its blind guesses are made of them alone.
+        - ``embedding.attribute.known_0``, ``known_1``, ``known_2``.
     """
+    tests = {len(KNOWN): "embedding.attribute"}
+    tests |= {known: f"embedding.attribute.known_{known}" for known in range(len(KNOWN))}
     if not isinstance(model, Embedder):
-        return Measured(subjects.rows, refused={"embedding.attribute": _CANNOT})
+        return Measured(subjects.rows, refused=dict.fromkeys(tests.values(), _CANNOT))
     vectors = np.nan_to_num(embeddings(model, scrubbed(subjects.tokens, subjects.families)))
-    features = np.hstack([vectors, _known_attributes(subjects.table)])
-    labels = np.stack(list(subjects.table.families.values()), axis=1)
+    labels, names = subjects.table.family_labels(), tuple(subjects.families)
+    guesses = {}
+    for known, test in tests.items():
+        facts = _known_attributes(subjects.table, known)
+        blind = blind_guesses(facts, labels, dense_columns=facts.shape[1], seed=subjects.seed)
+        scores = _guessed(np.hstack([vectors, facts]), labels, seed=subjects.seed)
+        guesses[test] = Guesses(names, scores, labels, blind)
+    settings: dict[str, Scalar] = {
+        "calibrated": False,
+        "dimensions": vectors.shape[1],
+        "folds": FOLDS,
+    }
+    return Measured(subjects.rows, guesses=guesses, settings=settings)
+
+
+def _guessed(features: FloatArray, labels: BoolArray, *, seed: int) -> FloatArray:
+    """Guess each column of `labels` by a probe of its own, shape (n, families)."""
     scores = np.zeros(labels.shape)
     for column, holds in enumerate(labels.T):
         if min(holds.sum(), (~holds).sum()) >= 2:
             scores[:, column] = blind_scores(
-                features, holds, dense_columns=features.shape[1], seed=subjects.seed, folds=FOLDS
+                features, holds, dense_columns=features.shape[1], seed=seed, folds=FOLDS
             )
-    return Measured(
-        subjects.rows,
-        guesses={"embedding.attribute": Guesses(tuple(subjects.families), scores, labels)},
-        settings={
-            "calibrated": False,
-            "dimensions": vectors.shape[1],
-            "folds": FOLDS,
-            "known_attributes": "age, sex, site",
-        },
-    )
+    return scores
 
 
 def linkage(model: object, references: Sequence[object], subjects: Subjects) -> Measured:
@@ -200,9 +213,9 @@ def _probed_in_turn(vectors: Vectors, is_member: BoolArray, *, seed: int) -> Flo
     return scores
 
 
-def _known_attributes(table: PatientTable) -> FloatArray:
-    """Age with a flag where it is unknown, and one column for each sex and each site."""
+def _known_attributes(table: PatientTable, known: int) -> FloatArray:
+    """Columns of the first `known` of: age with a flag where it is unknown, each sex, each site."""
     unknown = np.isnan(table.age)
-    age = np.where(unknown, 0.0, table.age)
     sexes, sites = (column[:, None] == np.unique(column) for column in (table.sex, table.site))
-    return np.column_stack([age, unknown, sexes, sites]).astype(np.float64)
+    columns = [np.column_stack([np.where(unknown, 0.0, table.age), unknown]), sexes, sites]
+    return np.hstack([np.empty((len(table), 0)), *columns[:known]]).astype(np.float64)

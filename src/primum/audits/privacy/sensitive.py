@@ -72,7 +72,9 @@ def emissions(model: MassScorer, tokens: TokenBatch, families: Mapping[str, Bool
     return scores
 
 
-def sensitive(emitted: FloatArray | None, table: PatientTable) -> Measured:
+def sensitive(
+    emitted: FloatArray | None, table: PatientTable, *, blind: FloatArray | None = None
+) -> Measured:
     """Put what was emitted for every patient beside what the records say of them.
 
     The target's own score is judged, with or without references: what an attacker learns is measured by how
@@ -85,6 +87,8 @@ def sensitive(emitted: FloatArray | None, table: PatientTable) -> Measured:
         :class:`primum.models.protocols.MassScorer`.
     table : PatientTable
         The same patients; its families in the same order.
+    blind : float64, shape (n, families), or None
+        The families guessed from the scrubbed records without the model.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def sensitive(emitted: FloatArray | None, table: PatientTable) -> Measured:
     rows, test = np.arange(len(table)), "sensitive.inferred"
     if emitted is None:
         return Measured(rows, refused={test: Message("model_cannot", {"protocol": "MassScorer"})})
-    guesses = Guesses(tuple(table.families), emitted, _labels(table))
+    guesses = Guesses(tuple(table.families), emitted, table.family_labels(), blind)
     return Measured(rows, guesses={test: guesses}, settings={"calibrated": False})
 
 
@@ -124,7 +128,7 @@ def sampled_sensitive(model: object, references: Sequence[object], subjects: Sub
         cannot = Message("model_cannot", {"protocol": "Generator"})
         return Measured(subjects.rows, refused=dict.fromkeys(_BY_SAMPLES, cannot))
     max_tokens = min(MOST_TOKENS, subjects.context // 2)
-    shares, labels = _named(model, subjects, max_tokens), _labels(subjects.table)
+    shares, labels = _named(model, subjects, max_tokens), subjects.table.family_labels()
     guesses = Guesses(tuple(subjects.families), shares, labels)
     return Measured(
         subjects.rows,
@@ -159,11 +163,6 @@ def exposures(shares: FloatArray, labels: BoolArray) -> FloatArray:
     telling = (named & ~labels).sum(axis=0) <= FALSE_ALARMS * (~labels).sum(axis=0)
     exposed: FloatArray = (named & labels & telling).any(axis=1).astype(np.float64)
     return exposed
-
-
-def _labels(table: PatientTable) -> BoolArray:
-    labels: BoolArray = np.stack(list(table.families.values()), axis=1)
-    return labels
 
 
 def _unended(tokens: TokenBatch) -> TokenBatch:

@@ -1,22 +1,22 @@
-"""Members minus held-out patients: shares given away, and AUROCs of what is guessed of them."""
+"""Shares given away: members minus held-out patients."""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import betaincinv, ndtri, stdtrit
 from scipy.stats import hypergeom
 
 from primum.errors import InputError
 from primum.evidence.adjustment import adjusted_difference
 from primum.evidence.estimate import Estimate
-from primum.evidence.placements import FEWEST_OF_A_KIND, auroc_contrast
-from primum.evidence.ranking import FloatArray, auc, check_paired, checked_scores, checked_share
+from primum.evidence.permutation import mean_permutation_p_value
+from primum.evidence.power import check_design
+from primum.evidence.ranking import FloatArray, check_paired, checked_scores, checked_share
 
 _METHOD = "welch-agresti-caffo"
 _PATIENTS_ALIKE = 40
-_BLOCK = 4_000_000
 
 
 def share_difference(members: ArrayLike, others: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -77,22 +77,13 @@ def share_p_value(members: ArrayLike, others: ArrayLike, *, resamples: int = 999
 
     References
     ----------
-    Fisher, Statistical Methods for Research Workers, section 21.02; Phipson & Smyth, Stat. Appl. Genet. Mol.
-    Biol. 9 (2010) 39: p = (1 + as extreme) / (1 + resamples).
+    Fisher, Statistical Methods for Research Workers, section 21.02; :func:`mean_permutation_p_value`.
     """
     first, second = _shares(members, group="members"), _shares(others, group="held-out patients")
-    values, places = np.unique(np.concatenate([first, second]), return_inverse=True)
-    counts, seen = np.bincount(places), np.bincount(places[: first.size], minlength=values.size)
-    if np.isin(values, (0, 1)).all():
-        ones = int(second.sum() + first.sum())
-        return float(min(1.0, hypergeom.sf(first.sum() - 1, places.size, ones, first.size)))
-    # only how often each value falls among members matters, not to whom
-    random, block, extreme = np.random.default_rng(seed), max(1, _BLOCK // values.size), 0
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        drawn = random.multivariate_hypergeometric(counts, first.size, size=size, method="count")
-        extreme += int((drawn @ values >= seen @ values - 1e-9).sum())
-    return (1 + extreme) / (1 + resamples)
+    everyone = np.concatenate([first, second])
+    if np.isin(everyone, (0, 1)).all():
+        return float(min(1.0, hypergeom.sf(first.sum() - 1, everyone.size, int(everyone.sum()), first.size)))
+    return mean_permutation_p_value(first, second, resamples=resamples, seed=seed)
 
 
 def stratified_share_difference(
@@ -191,80 +182,6 @@ def share_excess_over_blind(
     return replace(stratified_share_difference(members, others, *strata, level=level), name=name)
 
 
-def auroc_of(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Probability that a patient with a category scores above one without it; .5 tells nothing.
-
-    Parameters
-    ----------
-    scores : array_like, shape (n,)
-    labels : array_like of bool, shape (n,)
-
-    Raises
-    ------
-    InputError
-        When all labels are alike or a score is not finite.
-    """
-    values, has = np.asarray(scores, np.float64), np.asarray(labels, np.bool_)
-    return auc(values[has], values[~has]).value
-
-
-def auroc_difference(
-    member_scores: ArrayLike,
-    member_labels: ArrayLike,
-    other_scores: ArrayLike,
-    other_labels: ArrayLike,
-    *,
-    level: float = 0.95,
-) -> Estimate:
-    """AUROC of guessed categories on members minus that on others, mean over categories.
-
-    0 means that the model knows the categories of its training patients no better than those of strangers,
-    however well it predicts them; above is worse. Categories without ten patients with and ten without in
-    both groups are left out.
-
-    Parameters
-    ----------
-    member_scores, other_scores : array_like, shape (m, categories), (n, categories)
-        Higher = the model would rather say yes.
-    member_labels, other_labels : array_like of bool, same shapes
-    level : float
-
-    Returns
-    -------
-    Estimate
-        Placements are summed over the categories of each patient before they are squared, which keeps the
-        correlation between categories; Student's t at the degrees of freedom of the squares.
-
-    Raises
-    ------
-    TooFewLabels
-        When no category qualifies.
-    InputError
-        When shapes differ or a score is not finite.
-
-    References
-    ----------
-    DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988) 837; Satterthwaite, Biometrics Bull. 2 (1946) 110.
-    """
-    value, deviation, freedom, sizes = auroc_contrast(
-        member_scores, member_labels, other_scores, other_labels
-    )
-    half = float(stdtrit(freedom, (1 + checked_share(level, name="level")) / 2)) * deviation
-    low, high = max(-1.0, value - half), min(1.0, value + half)
-    return Estimate("auroc_difference", value, low, high, sizes, "delong-placements", level)
-
-
-def auroc_difference_p_value(
-    member_scores: ArrayLike, member_labels: ArrayLike, other_scores: ArrayLike, other_labels: ArrayLike
-) -> float:
-    """One-sided test that members' categories are not guessed better; small p is worse (a leak).
-
-    Parameters, errors and reference as :func:`auroc_difference`; it agrees with that interval.
-    """
-    value, deviation, freedom, _ = auroc_contrast(member_scores, member_labels, other_scores, other_labels)
-    return float(stdtr(freedom, -value / deviation))
-
-
 def patients_needed_for_share(
     material: float, *, deviation: float, ratio: float = 1.0, power: float = 0.8
 ) -> int:
@@ -292,7 +209,7 @@ def patients_needed_for_share(
     >>> patients_needed_for_share(0.02, deviation=0.1)
     450
     """
-    _check_design(material, ratio=ratio, power=power)
+    check_design(material, ratio=ratio, power=power)
     if not 0 <= deviation < 1:
         raise InputError("The standard deviation of a share must lie between 0 and 1.")
 
@@ -313,45 +230,41 @@ def patients_needed_for_share(
     return high
 
 
-def patients_needed_for_auroc_difference(
-    material: float, *, prevalence: ArrayLike, ratio: float = 1.0, power: float = 0.8
-) -> int:
-    """Members needed so that, when nothing leaks, :func:`auroc_difference` ends below `material` at 95 %.
+def smallest_detectable_share(
+    members: ArrayLike, others: ArrayLike, *, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """Difference that :func:`share_p_value` finds with probability `power`; near 0 sees much.
 
     Parameters
     ----------
-    material : float
-        The smallest difference that matters.
-    prevalence : float or array_like, shape (categories,)
-        Share of patients with each category; categories are taken as unrelated, and guessed as by chance,
-        which asks for most patients.
-    ratio : float
-        Other patients for each member.
-    power : float
-        Probability that the interval ends below `material`.
+    members, others : array_like, shape (m,), (n,)
+        Scores between 0 and 1: their spread, both groups together, is what chance makes.
+    power, alpha : float
+        `alpha` is one-sided.
+
+    Returns
+    -------
+    float
+        By the normal approximation; where scores are 0 or 1, no less than the share of members who must score
+        1, when nobody else does, for Fisher's exact test to reject.
 
     Raises
     ------
     InputError
-        When an argument is out of range.
-
-    References
-    ----------
-    Mann & Whitney, Ann. Math. Stat. 18 (1947) 50: null variance of an AUROC.
-
-    Examples
-    --------
-    >>> patients_needed_for_auroc_difference(0.05, prevalence=[0.1, 0.2, 0.2, 0.3])
-    928
+        When a group is empty, or a score or a share is not between 0 and 1.
     """
-    _check_design(material, ratio=ratio, power=power)
-    shares = np.atleast_1d(np.asarray(prevalence, np.float64))
-    if not shares.size or not ((shares > 0) & (shares < 1)).all():
-        raise InputError("Prevalences must lie between 0 and 1, both excluded.")
-    deviation = material / float(ndtri(0.975) + ndtri(power))
-    for_one = (1 / (12 * shares * (1 - shares))).sum() / shares.size**2
-    enough = FEWEST_OF_A_KIND / np.minimum(shares, 1 - shares).max() / min(1.0, ratio)
-    return math.ceil(max(float(enough), float(for_one) * (1 + 1 / ratio) / deviation**2))
+    first, second = _shares(members, group="members"), _shares(others, group="held-out patients")
+    everyone, m, n = np.concatenate([first, second]), first.size, second.size
+    level, success = checked_share(alpha, name="alpha"), checked_share(power, name="power")
+    reach = float(ndtri(1 - level) + ndtri(success))
+    smallest = reach * float(everyone.std()) * math.sqrt(1 / m + 1 / n)
+    if np.isin(everyone, (0, 1)).all():
+        ones = np.arange(1, m + 1)
+        enough = ones[hypergeom.sf(ones - 1, m + n, ones, m) <= level]
+        if not enough.size:
+            return 1.0
+        smallest = max(smallest, float(betaincinv(enough[0], m - enough[0] + 1, success)))
+    return min(1.0, smallest)
 
 
 def _shares(values: ArrayLike, *, group: str) -> FloatArray:
@@ -359,10 +272,3 @@ def _shares(values: ArrayLike, *, group: str) -> FloatArray:
     if scores.min() < 0 or scores.max() > 1:
         raise InputError("The shares of {group} must lie between 0 and 1.", group=group)
     return scores
-
-
-def _check_design(material: float, *, ratio: float, power: float) -> None:
-    checked_share(material, name="material")
-    checked_share(power, name="power")
-    if not 0 < ratio < math.inf:
-        raise InputError("The number of non-members for each member must be positive.")
