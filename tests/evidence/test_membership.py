@@ -158,3 +158,9 @@ def test_the_few_outside_a_group_are_not_counted_out_either() -> None:
     assert "membership.exposed@site=A" not in found
     # Nobody is no count of people.
     assert [estimate.value for estimate in found["membership.exposed@site=B"].estimates] == [0, 0]
+
+
+def test_a_hundredth_of_few_patients_is_nobody_to_speak_of() -> None:
+    found = run(patients(300, 300, shift=1.0, seed=9))
+    assert found["membership.exposed"].reasons[0].parameters == {"needed": 500}
+    assert not any(test.startswith("membership.exposed@") for test in found)

@@ -11,8 +11,12 @@ from primum.evidence.estimate import Estimate
 from primum.evidence.operating_point import proportion_limits
 from primum.evidence.ranking import check_paired, checked_scores, checked_share
 
+EXPOSED_SHARE = 0.01
 
-def top_share(scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float = 0.01) -> Estimate:
+
+def top_share(
+    scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float = EXPOSED_SHARE
+) -> Estimate:
     """Share of a group among the most exposed members, over its share among all members.
 
     1 means that the group has no more than its part; above is worse.
@@ -49,7 +53,7 @@ def top_share(scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, shar
 
 
 def top_share_p_value(
-    scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float = 0.01
+    scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float = EXPOSED_SHARE
 ) -> float:
     """Exact test that a group is no more frequent among the most exposed members; small p is worse.
 
@@ -60,7 +64,7 @@ def top_share_p_value(
 
 
 def exposed_counts(
-    scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float = 0.01
+    scores: ArrayLike, is_member: ArrayLike, group: ArrayLike, *, share: float = EXPOSED_SHARE
 ) -> tuple[int, int, int, int]:
     """Members of the group among the exposed, the exposed, members of the group, members.
 

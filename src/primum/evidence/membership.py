@@ -1,5 +1,6 @@
 """Findings of the membership family, from one score a patient; needs neither the model nor the records."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from primum.evidence.contrast import (
 from primum.evidence.curves import SMALLEST_CELL, risk_series, roc_series
 from primum.evidence.epsilon import epsilon_lower_bound
 from primum.evidence.estimate import Estimate
-from primum.evidence.exposed import exposed_counts, top_share
+from primum.evidence.exposed import EXPOSED_SHARE, exposed_counts, top_share
 from primum.evidence.finding import Finding, Message, Scalar, Series
 from primum.evidence.operating_point import TooFewPatients, tpr_at_fpr
 from primum.evidence.ranking import auc
@@ -227,6 +228,10 @@ def _most_exposed(everyone: Contrast, subgroups: Mapping[str, BoolArray], frame:
         verdict="descriptive",
         references=("knolle2026", "clopper1934"),
     )
+    if top < SMALLEST_CELL:
+        needed = math.ceil(SMALLEST_CELL / EXPOSED_SHARE)
+        yield replace(draft, reasons=(Message("too_few_exposed", {"needed": needed}),))
+        return
     for group, inside in subgroups.items():
         found, other = (_part_among(score, side, inside) for side in (is_member, ~is_member))
         if found is None:

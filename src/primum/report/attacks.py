@@ -77,6 +77,7 @@ _SUFFICIENT = {
     ),
     -1: message("{asked}: nothing need be known."),
     0: message("{asked}: the static facts suffice, no event need be known."),
+    1: message("{asked}: one known event suffices ({bits:.1f} bits of information)."),
 }
 _DEPTH = message(
     "Depth is not theft. This memory can show where nothing comes out by asking, and only someone who "

@@ -94,7 +94,7 @@ def roc(series: Series, *, language: Language) -> str:
         axes.plot([floor, 1], [floor, 1], color=MUTED, dashes=(1, 2), label=language.text("pure chance"))
         for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
             scale("log")
-            axis.set_major_formatter(FuncFormatter(lambda share, _: language.percent(share)))
+            _percents(axis, language)
             axis.set_minor_locator(NullLocator())
         axes.set(xlim=(floor, 1), ylim=(floor / 3, 1.15))
         axes.set_xlabel(language.text("outsiders wrongly recognised"))
@@ -222,7 +222,7 @@ def curves(series: Series, *, words: Words, language: Language) -> str:
         axes.margins(y=0.08)
         if words.percent:
             axes.set_ylim(0, 1.08 * max(lines["members_mean"].max(initial=0.09), high.max(initial=0.09)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: language.percent(share)))
+            _percents(axes.yaxis, language)
         else:
             _numbers(axes.yaxis, language)
         axes.set_xlabel(language.text(words.x))
@@ -278,7 +278,7 @@ def forest(
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         if scale.percent:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: language.percent(share)))
+            _percents(axes.xaxis, language)
         else:
             _numbers(axes.xaxis, language)
         axes.set_xlabel(language.text(scale.label))
@@ -332,6 +332,17 @@ def _apart(at: NDArray[np.float64]) -> list[int]:
 def _label(text: str) -> str:
     cleaned = clean_text(text)
     return cleaned if len(cleaned) <= _LONGEST_LABEL else cleaned[: _LONGEST_LABEL - 1] + "…"
+
+
+def _percents(axis: Any, language: Language) -> None:
+    """Write shares as per cent, with a decimal where a tick would else be rounded."""
+
+    def written(share: float, _: object) -> str:
+        return language.percent(
+            share, 0 if math.isclose(share * 100, round(share * 100), abs_tol=1e-6) else 1
+        )
+
+    axis.set_major_formatter(FuncFormatter(written))
 
 
 def _numbers(axis: Any, language: Language) -> None:

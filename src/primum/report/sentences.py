@@ -67,7 +67,7 @@ GROUPS = {
     "sex=M": message("Men"),
     "rare": message("People with a very rare code"),
     "oldest": message("The oldest patients"),
-    "small-cell": message("People with few others of their sex, age and site"),
+    "small-cell": message("Few others of their sex, age, site"),
     "family=hiv": message("HIV codes"),
     "family=hepatitis_viral": message("Viral hepatitis codes"),
     "family=sexual_health": message("Sexual health codes"),
@@ -106,6 +106,9 @@ REASONS = {
     "no_overlap": message("No near-copy between the two sides."),
     "overlap_found": message("{share:.1%} of held-out patients are near-copies of training patients."),
     "no_identifier": message("No patient of the sample carries it in the model's tokens ({identifier})."),
+    "too_few_exposed": message(
+        "The most exposed 1% are fewer than five people: at least {needed} training patients would be needed."
+    ),
     "few_exposed": message(
         "Groups not shown: {groups}; of the {exposed} most exposed patients, fewer than five are in each, or "
         "outside it."
