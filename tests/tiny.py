@@ -9,6 +9,8 @@ from primum.fit.causal_recipe import SmallCausalRecipe
 from primum.fit.loop import LoopSettings
 from primum.models.causal import CausalModel
 from primum.models.hf_folder import save_folder
+from primum.models.opened import OpenedModel
+from primum.models.protocols import Scorer
 from primum.records.canaries import CanaryPlan
 from primum.records.histories import Histories, Records
 from primum.records.meds import MedsFolder, write_meds
@@ -67,6 +69,12 @@ def random_batch(lengths: list[int], *, vocabulary: int, seed: int = 0, first_su
     subjects = np.arange(first_subject, first_subject + len(lengths))
     kinds = np.full(len(ids), Kind.CLINICAL, np.uint8)
     return TokenBatch(subjects, offsets, ids, kinds, np.arange(len(ids)), vocabulary)
+
+
+def scorer_of(opened: OpenedModel) -> Scorer:
+    """Take what scores, of a model that does."""
+    assert isinstance(opened.scorer, Scorer)
+    return opened.scorer
 
 
 def build(architecture: str = "llama", *, vocabulary: int, context: int = 16, seed: int = 0) -> CausalModel:

@@ -147,7 +147,7 @@ CASES: dict[str, tuple[Break, tuple[str, ...]]] = {
     "vocabulary of other codes": (other_codes, ("knows 0 % of the events", "vocab.json", "OTHER")),
     "vocabulary larger than the model": (
         vocabulary(lambda tokens: tokens.update({"one more": len(tokens)})),
-        ("vocab.json has", "but the model has", "give the vocab.json that it was trained with"),
+        ("vocab.json has", "but the model has", "give the one that it was trained with"),
     ),
     "vocabulary with two equal ids": (
         vocabulary(lambda tokens: tokens.update(dict.fromkeys(list(tokens)[-2:], 7))),

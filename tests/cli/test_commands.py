@@ -53,7 +53,9 @@ def test_shareable_files_hold_no_id_and_no_code_of_one_patient(audited: Place) -
 def test_confidential_files_are_for_their_owner_only_and_hold_no_id(audited: Place) -> None:
     confidential = audited.out / "confidential"
     assert stat.S_IMODE(confidential.stat().st_mode) == 0o700
-    assert {file.name for file in confidential.iterdir()} == {"scores.parquet", "passages.parquet"}
+    assert {file.name for file in confidential.iterdir()} == {
+        "scores.parquet", "curves.parquet", "passages.parquet", "measurements.json",
+    }  # fmt: skip
     for file in confidential.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     scores = pl.read_parquet(confidential / "scores.parquet")

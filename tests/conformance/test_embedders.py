@@ -1,11 +1,12 @@
 """Every door that embeds histories goes through this suite."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from tests import tiny
+from tests.conformance.doors import NAMES, WIDTH, Door, through
 
 from primum.errors import ModelError
 from primum.models import causal
@@ -18,9 +19,15 @@ CONTEXT, TOKENS = 16, 37
 LENGTHS = [5, 0, 1, 16, 17, 40, 2, 15]
 
 
-@pytest.fixture(params=["llama", "gpt2"], scope="module")
-def model(request: pytest.FixtureRequest) -> CausalModel:
-    return tiny.build(request.param, vocabulary=TOKENS, context=CONTEXT)
+@pytest.fixture(params=NAMES, scope="module")
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Door:
+    return through(request.param, tmp_path_factory.mktemp("door"), tokens=TOKENS, context=CONTEXT)
+
+
+@pytest.fixture
+def model(door: Door) -> CausalModel:
+    answers: CausalModel = door.model
+    return answers
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +35,9 @@ def tokens() -> TokenBatch:
     return tiny.random_batch(LENGTHS, vocabulary=TOKENS, seed=2)
 
 
-def last_states(model: CausalModel, tokens: TokenBatch) -> FloatArray:
+def last_states(module: Any, tokens: TokenBatch) -> FloatArray:
     """The slow way: one history at a time, the last of all the hidden states that the model shows."""
-    module: Any = model.module.eval()
-    result = np.full((len(tokens), 16), np.nan)
+    result = np.full((len(tokens), WIDTH), np.nan)
     for row in range(len(tokens)):
         if not LENGTHS[row]:
             continue
@@ -41,19 +47,20 @@ def last_states(model: CausalModel, tokens: TokenBatch) -> FloatArray:
     return result
 
 
-def test_embeddings_equal_one_forward_a_patient(model: CausalModel, tokens: TokenBatch) -> None:
+def test_embeddings_equal_one_forward_a_patient(door: Door, tokens: TokenBatch) -> None:
+    model, module = door
     assert isinstance(model, Embedder)
     embeddings = model.embed(tokens)
     assert embeddings.dtype == np.float64
-    np.testing.assert_allclose(embeddings, last_states(model, tokens), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(embeddings, last_states(module, tokens), atol=1e-5, rtol=0)
     assert np.isnan(embeddings).all(1).tolist() == [length == 0 for length in LENGTHS]
 
 
-def test_embeddings_are_what_the_logits_are_made_of(model: CausalModel, tokens: TokenBatch) -> None:
-    module: Any = model.module
+def test_embeddings_are_what_the_logits_are_made_of(door: Door, tokens: TokenBatch) -> None:
+    model, module = door.model, cast(Any, door.module)
     (embedding,) = model.embed(tokens.select(np.array([0])))
     with torch.no_grad():
-        logits = module.lm_head(torch.from_numpy(embedding).float())
+        logits = module.get_output_embeddings()(torch.from_numpy(embedding).float())
     (masses,) = model.log_masses(tokens.select(np.array([0])), np.eye(TOKENS, dtype=bool))
     np.testing.assert_allclose(masses[-1], torch.log_softmax(logits, -1).numpy(), atol=1e-5)
 
@@ -68,7 +75,7 @@ def test_padding_and_batch_size_change_nothing(
 
 
 def test_nobody_to_embed(model: CausalModel) -> None:
-    assert model.embed(tiny.random_batch([], vocabulary=TOKENS)).shape == (0, 16)
+    assert model.embed(tiny.random_batch([], vocabulary=TOKENS)).shape == (0, WIDTH)
     assert np.isnan(model.embed(tiny.random_batch([0, 0], vocabulary=TOKENS))).all()
 
 

@@ -5,11 +5,9 @@ import pytest
 import torch
 from scipy import stats
 from tests import tiny
-from transformers import MistralConfig, MistralForCausalLM
+from tests.conformance.doors import NAMES, Door, through
 
 from primum.errors import ModelError
-from primum.fit.causal_recipe import SmallCausalRecipe
-from primum.fit.loop import LoopSettings
 from primum.models import generation
 from primum.models.causal import CausalModel, logits_of
 from primum.models.protocols import Generator, Sampling
@@ -18,42 +16,19 @@ from primum.records.ragged import IntArray, offsets_of
 from primum.records.tokens import Kind, TokenBatch
 
 CONTEXT, TOKENS, MORE = 22, 37, 6
-LENGTHS = [3, 0, 16, 1, 9, 5]
+LENGTHS = [3, 0, 16, 1, 9, 3]
 PLAIN = Sampling()
 
 
-def build(architecture: str) -> CausalModel:
-    if architecture == "mistral":  # its window of 4 tokens slides
-        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_key_value_heads": 2}
-        config = MistralConfig(
-            vocab_size=TOKENS,
-            num_attention_heads=2,
-            max_position_embeddings=CONTEXT,
-            sliding_window=4,
-            **sizes,
-        )
-        model = CausalModel(MistralForCausalLM(config), context=CONTEXT, vocabulary_size=TOKENS)
-    else:
-        recipe = SmallCausalRecipe(
-            LoopSettings(epochs=1),
-            architecture="gpt2" if architecture == "gpt2" else "llama",
-            width=16,
-            layers=2,
-            heads=2,
-            context=CONTEXT,
-        )
-        model = recipe.build(TOKENS, seed=3)
-    # Fresh weights say almost the same after every prefix: these do not.
-    random = torch.Generator().manual_seed(4)
-    for weights in model.module.parameters():
-        if weights.ndim > 1:
-            weights.data.normal_(0, 0.4, generator=random)
-    return model
+@pytest.fixture(params=NAMES, scope="module")
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Door:
+    return through(request.param, tmp_path_factory.mktemp("door"), tokens=TOKENS, context=CONTEXT)
 
 
-@pytest.fixture(params=["llama", "gpt2", "mistral"], scope="module")
-def model(request: pytest.FixtureRequest) -> CausalModel:
-    return build(request.param)
+@pytest.fixture
+def model(door: Door) -> CausalModel:
+    answers: CausalModel = door.model
+    return answers
 
 
 @pytest.fixture(scope="module")
@@ -78,20 +53,20 @@ def drawn(
     return [[batch.tokens_of(row).tolist() for batch in batches] for row in range(len(prompts))]
 
 
-def next_probabilities(model: CausalModel, prefix: list[int]) -> FloatArray:
+def next_probabilities(module: torch.nn.Module, prefix: list[int]) -> FloatArray:
     with torch.no_grad():
-        logits = logits_of(model.module.eval(), torch.tensor([prefix]))[0, -1].double()
+        logits = logits_of(module, torch.tensor([prefix]))[0, -1].double()
     result: FloatArray = torch.softmax(logits, -1).numpy()
     return result
 
 
 def one_forward_per_token(
-    model: CausalModel, prompt: IntArray, uniforms: FloatArray, sampling: Sampling
+    module: torch.nn.Module, prompt: IntArray, uniforms: FloatArray, sampling: Sampling
 ) -> list[int]:
     """The slow way: the whole prefix again for each token, no cache, no padding, no neighbour."""
     prefix = prompt.tolist()
     for uniform in uniforms:
-        p = next_probabilities(model, prefix) ** (1 / sampling.temperature)
+        p = next_probabilities(module, prefix) ** (1 / sampling.temperature)
         if sampling.top_k is not None:
             p[np.argsort(-p)[sampling.top_k :]] = 0
         token = int(np.argmax(np.cumsum(p) / p.sum() > uniform))
@@ -103,22 +78,22 @@ def one_forward_per_token(
 
 
 @pytest.mark.parametrize("sampling", [PLAIN, Sampling(temperature=0.6, top_k=5, stop=(3, 30))])
-def test_samples_equal_the_loop_over_prefixes(
-    model: CausalModel, prompts: TokenBatch, sampling: Sampling
-) -> None:
-    samples = drawn(model, prompts, samples=9, sampling=sampling)
+def test_samples_equal_the_loop_over_prefixes(door: Door, prompts: TokenBatch, sampling: Sampling) -> None:
+    samples = drawn(door.model, prompts, samples=9, sampling=sampling)
     for row, texts in enumerate(samples):
         uniforms = np.random.default_rng([11, row]).random((9, MORE))
         for text, draws in zip(texts, uniforms, strict=True):
             prompt = prompts.tokens_of(row)
-            assert text == (one_forward_per_token(model, prompt, draws, sampling) if len(prompt) else [])
+            assert text == (
+                one_forward_per_token(door.module, prompt, draws, sampling) if len(prompt) else []
+            )
 
 
-def test_greedy_takes_the_most_probable(model: CausalModel, prompts: TokenBatch) -> None:
-    for row, texts in enumerate(drawn(model, prompts, sampling=Sampling(temperature=0))):
+def test_greedy_takes_the_most_probable(door: Door, prompts: TokenBatch) -> None:
+    for row, texts in enumerate(drawn(door.model, prompts, sampling=Sampling(temperature=0))):
         prefix = prompts.tokens_of(row).tolist()
         for _ in range(MORE if prefix else 0):
-            prefix.append(int(next_probabilities(model, prefix).argmax()))
+            prefix.append(int(next_probabilities(door.module, prefix).argmax()))
         assert texts == [prefix[LENGTHS[row] :]] * 3
 
 
@@ -155,13 +130,13 @@ def test_left_padding_and_neighbours_change_nothing(model: CausalModel, prompts:
         assert drawn(model, alone)[row] == together[row]
 
 
-def test_frequencies_are_the_probabilities() -> None:
-    model = build("llama")
+def test_frequencies_are_the_probabilities(door: Door) -> None:
+    model, module = door
     prompt = tiny.random_batch([6], vocabulary=TOKENS).select(np.zeros(40, np.int64))
     pairs = np.array(drawn(model, prompt, samples=100, max_tokens=2)).reshape(-1, 2)
     prefix = prompt.tokens_of(0).tolist()
-    first = next_probabilities(model, prefix)
-    second = sum(first[token] * next_probabilities(model, [*prefix, token]) for token in range(TOKENS))
+    first = next_probabilities(module, prefix)
+    second = sum(first[token] * next_probabilities(module, [*prefix, token]) for token in range(TOKENS))
     for column, p in zip(pairs.T, (first, second), strict=True):
         test = stats.chisquare(np.bincount(column, minlength=TOKENS), p * len(column))
         assert test.pvalue > 0.001
@@ -201,7 +176,7 @@ def test_a_prompt_that_leaves_no_room(model: CausalModel) -> None:
 
 
 def test_weights_that_are_no_numbers(prompts: TokenBatch) -> None:
-    model = build("llama")
+    model = tiny.build(vocabulary=TOKENS, context=CONTEXT)
     next(model.module.parameters()).data.fill_(torch.nan)
     for sampling in (PLAIN, Sampling(temperature=0)):
         with pytest.raises(ModelError, match="not finite"):

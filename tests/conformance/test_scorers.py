@@ -1,24 +1,16 @@
 """Every door that scores tokens goes through this suite."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from tests import tiny
+from tests.conformance.doors import NAMES, Door, through
 
-from primum.fit.causal_recipe import SmallCausalRecipe
-from primum.fit.loop import LoopSettings
 from primum.models import causal
 from primum.models.causal import CausalModel, logits_of
-from primum.models.doors import open_model
-from primum.models.hf_folder import save_folder
 from primum.models.protocols import BoolArray, DistributionScorer, MassScorer, Scorer
 from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray, offsets_of
-from primum.records.tokenizer import Tokenizer
 from primum.records.tokens import Kind, TokenBatch
-from primum.records.vocabulary import Vocabulary
 
 CONTEXT, TOKENS = 16, 37
 LENGTHS = np.array([0, 1, 2, 5, 15, 16, 17, 31, 46, 100, 3, 16])
@@ -31,26 +23,24 @@ def batch(lengths: IntArray, *, seed: int = 0) -> TokenBatch:
     return TokenBatch(np.arange(len(lengths)), offsets, ids, kinds, np.arange(len(ids)), TOKENS)
 
 
-@pytest.fixture(params=["llama", "gpt2"], scope="module")
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CausalModel:
-    recipe = SmallCausalRecipe(
-        LoopSettings(epochs=1), architecture=request.param, width=16, layers=2, heads=2, context=CONTEXT
-    )
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    tokenizer = Tokenizer(Vocabulary(tuple(f"c{i}" for i in range(TOKENS))), tiny.BARE)
-    save_folder(folder, recipe.build(TOKENS, seed=3), tokenizer)
-    scorer = open_model(folder).scorer
-    assert isinstance(scorer, CausalModel)
-    return scorer
+@pytest.fixture(params=NAMES, scope="module")
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Door:
+    return through(request.param, tmp_path_factory.mktemp("door"), tokens=TOKENS, context=CONTEXT)
 
 
-def one_forward_per_prefix(model: CausalModel, tokens: IntArray) -> FloatArray:
+@pytest.fixture
+def model(door: Door) -> CausalModel:
+    answers: CausalModel = door.model
+    return answers
+
+
+def one_forward_per_prefix(module: torch.nn.Module, tokens: IntArray) -> FloatArray:
     """The slow way: one forward pass for each token, in the same windows."""
     result = []
     for place in range(1, len(tokens)):
         start = (place - 1) // (CONTEXT - 1) * (CONTEXT - 1)
         with torch.no_grad():
-            logits = logits_of(model.module, torch.from_numpy(tokens[None, start:place]))[0, -1].double()
+            logits = logits_of(module, torch.from_numpy(tokens[None, start:place]))[0, -1].double()
         result.append(float(torch.log_softmax(logits, -1)[tokens[place]]))
     return np.array(result)
 
@@ -61,13 +51,13 @@ def test_protocols(model: CausalModel) -> None:
     assert isinstance(model, MassScorer)
 
 
-def test_scores_equal_the_loop_over_prefixes(model: CausalModel) -> None:
+def test_scores_equal_the_loop_over_prefixes(door: Door) -> None:
     tokens = batch(LENGTHS)
-    for index, scores in enumerate(model.log_probs(tokens)):
+    for index, scores in enumerate(door.model.log_probs(tokens)):
         assert scores.dtype == np.float64
         assert scores.shape == (max(0, LENGTHS[index] - 1),)
         np.testing.assert_allclose(
-            scores, one_forward_per_prefix(model, tokens.tokens_of(index)), atol=1e-5, rtol=0
+            scores, one_forward_per_prefix(door.module, tokens.tokens_of(index)), atol=1e-5, rtol=0
         )
 
 
@@ -88,11 +78,12 @@ def test_empty_batch_and_histories_too_short_to_score(model: CausalModel) -> Non
     assert [len(row.means) for row in model.token_scores(batch(np.array([0, 1])))] == [0, 0]
 
 
-def test_moments_are_those_of_the_distribution(model: CausalModel) -> None:
+def test_moments_are_those_of_the_distribution(door: Door) -> None:
+    model, module = door
     tokens = batch(np.array([9]))
     (scores,) = model.token_scores(tokens)
     with torch.no_grad():
-        logits = logits_of(model.module, torch.from_numpy(tokens.token_ids[None]))[0, :-1].double()
+        logits = logits_of(module, torch.from_numpy(tokens.token_ids[None]))[0, :-1].double()
     log_p: FloatArray = torch.log_softmax(logits, -1).numpy()
     p = np.exp(log_p)
     mean = (p * log_p).sum(1)
@@ -122,7 +113,7 @@ def groups_at_random() -> BoolArray:
     return np.stack([share == 0, share == 1, share == 2, np.arange(TOKENS) == 5, np.zeros(TOKENS, bool)])
 
 
-def masses_one_prefix_at_a_time(model: CausalModel, tokens: IntArray, groups: BoolArray) -> FloatArray:
+def masses_one_prefix_at_a_time(module: torch.nn.Module, tokens: IntArray, groups: BoolArray) -> FloatArray:
     """The slow way: one forward pass after each token, in the windows of the scores."""
     result = np.full((len(tokens), len(groups)), -np.inf)
     for place in range(len(tokens)):
@@ -130,9 +121,7 @@ def masses_one_prefix_at_a_time(model: CausalModel, tokens: IntArray, groups: Bo
         if start == place == len(tokens) - 1 > 0:  # no window opens at the last token: it closes one
             start -= CONTEXT - 1
         with torch.no_grad():
-            logits = logits_of(model.module, torch.from_numpy(tokens[None, start : place + 1]))[
-                0, -1
-            ].double()
+            logits = logits_of(module, torch.from_numpy(tokens[None, start : place + 1]))[0, -1].double()
         p = torch.softmax(logits, -1).numpy()
         for column, group in enumerate(groups):
             if group.any():
@@ -140,17 +129,25 @@ def masses_one_prefix_at_a_time(model: CausalModel, tokens: IntArray, groups: Bo
     return result
 
 
+@pytest.fixture(scope="module")
+def naive_masses(door: Door) -> list[FloatArray]:
+    tokens, groups = batch(LENGTHS), groups_at_random()
+    return [
+        masses_one_prefix_at_a_time(door.module, tokens.tokens_of(index), groups)
+        for index in range(len(tokens))
+    ]
+
+
 @pytest.mark.parametrize("budget", [1, 40, 1 << 20])
 def test_masses_equal_the_loop_over_prefixes(
-    model: CausalModel, budget: int, monkeypatch: pytest.MonkeyPatch
+    model: CausalModel, naive_masses: list[FloatArray], budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(causal, "_TOKENS_A_BATCH", budget)
-    tokens = batch(LENGTHS)
     groups = groups_at_random()
-    for index, masses in enumerate(model.log_masses(tokens, groups)):
+    answers = model.log_masses(batch(LENGTHS), groups)
+    for masses, naive, length in zip(answers, naive_masses, LENGTHS, strict=True):
         assert masses.dtype == np.float64
-        assert masses.shape == (LENGTHS[index], len(groups))
-        naive = masses_one_prefix_at_a_time(model, tokens.tokens_of(index), groups)
+        assert masses.shape == (length, len(groups))
         np.testing.assert_allclose(masses, naive, atol=1e-5, rtol=0)
         np.testing.assert_allclose(np.exp(masses[:, :3]).sum(1), 1, atol=1e-5)
 

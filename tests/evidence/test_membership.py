@@ -100,8 +100,9 @@ def test_canaries_are_judged_with_randomised_membership() -> None:
     canaries = CanaryScores(rng.standard_normal(200) + np.log2(copies) * planted, planted, copies)
     finding = run(patients(100, 100, shift=0, blind_shift=3, seed=6), canaries)["membership.canary"]
     assert (finding.verdict, finding.membership) == ("leak", "randomised")
-    aucs = [estimate.value for estimate in finding.estimates[1:]]
-    assert [estimate.name for estimate in finding.estimates[1:]] == [f"auc_d{d}" for d in (1, 2, 4, 8, 16)]
+    aucs = [estimate.value for estimate in finding.estimates[1:6]]
+    names = [estimate.name for estimate in finding.estimates[1:]]
+    assert names == [f"{kind}_d{d}" for kind in ("auc", "exposure") for d in (1, 2, 4, 8, 16)]
     assert aucs[-1] > aucs[0]
     assert run(patients(100, 100, shift=0, seed=6))["membership.canary"].verdict == "not_applicable"
 

@@ -48,10 +48,10 @@ def test_audit_in_python() -> None:
 def test_every_example_is_on_its_page_and_short() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for script in scripts:
         assert f"({script.name})" in page
-        assert len(script.read_text(encoding="utf-8").splitlines()) < 90
+        assert len(script.read_text(encoding="utf-8").splitlines()) <= 100
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def folder(tmp_path: Path, model: CausalModel) -> Path:
 
 
 def scores(folder: Path) -> np.ndarray:
-    return np.concatenate(open_model(folder).scorer.log_probs(BATCH))
+    return np.concatenate(tiny.scorer_of(open_model(folder)).log_probs(BATCH))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
@@ -173,8 +173,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], type[PrimumError], str]] = {
     "link": (a_link, ModelError, "is a link"),
     "no weights": (without("model.safetensors"), ModelError, "no weights"),
     "no config": (without("config.json"), ModelError, "holds no config.json"),
-    "no vocabulary": (without("vocab.json"), ModelError, "holds no vocab.json"),
-    "no profile": (without("token_profile.json"), ModelError, "holds no token_profile.json"),
+    "no vocabulary": (without("vocab.json"), VocabularyError, "holds no vocab.json"),
     "config is no JSON": (with_text("config.json", "{"), ModelError, "does not describe"),
     "config is a list": (with_text("config.json", "[1]"), ModelError, "does not describe"),
     "config is empty": (with_text("config.json", "{}"), ModelError, "does not describe"),
@@ -223,13 +222,13 @@ def test_numbers_that_are_not_finite_are_refused_when_asked(folder: Path) -> Non
     with_weights(lambda tensors: tensors["lm_head.weight"].fill_(float("nan")))(folder)
     opened = open_model(folder)
     with pytest.raises(ModelError, match="not finite"):
-        opened.scorer.log_probs(BATCH)
+        tiny.scorer_of(opened).log_probs(BATCH)
 
 
 def test_tokens_beyond_the_embedding_are_refused(folder: Path) -> None:
     beyond = tiny.random_batch([30], vocabulary=TOKENS + 15)
     with pytest.raises(ModelError, match="embedding of 20 rows"):
-        open_model(folder).scorer.log_probs(beyond)
+        tiny.scorer_of(open_model(folder)).log_probs(beyond)
 
 
 def test_nothing_stays_in_the_temporary_folder(

@@ -59,6 +59,21 @@ def test_a_card_says_who_attacks_with_what_and_what_comes_out(cards: dict[str, A
     assert not any("–" in gain.sentence for one in cards.values() for gain in one.gains)
 
 
+def test_a_card_says_how_near_the_model_and_at_what_price(cards: dict[str, Attack]) -> None:
+    assert cards["Drawing out whole passages"].access.startswith("Black box: text in, text out")
+    assert cards["Drawing out whole passages"].cost == "100 queries a passage."
+    assert cards["Reading the model's inner summaries"].access.startswith("Inner vectors")
+    assert cards["Changing who the patient is"].cost.endswith("at most 9 for each of the four facts.")
+    assert cards["Recognising training patients"].cost.endswith("the time to train on them.")
+    assert all(one.access and one.cost and "–" not in one.cost for one in cards.values())
+    calibrated = replace(suite_samples.tested("knowledge.depth", "leak", 0.3), settings={"calibrated": True})
+    (card,) = attacks(samples.audit(calibrated), language=ENGLISH)
+    assert card.cost.endswith("the time to train on them.")
+    untested = attacks(suite_samples.clean_suite(), language=ENGLISH)
+    silent = {one.title for one in untested if not one.access and not one.cost}
+    assert silent == {"Reading the model's inner summaries"}
+
+
 def test_depth_is_not_theft_and_k_star_is_told(cards: dict[str, Attack]) -> None:
     card = cards["What the attacker must know"]
     once, hundred, ten_thousand, depth = card.knowledge

@@ -151,7 +151,7 @@ def test_the_record_of_a_run_is_told_in_words(pages: dict[tuple[str, Code], str]
 def test_hostile_run_record_stays_text() -> None:
     run = {samples.HOSTILE: {samples.HOSTILE: samples.HOSTILE}, "date": samples.HOSTILE, "{": 1}
     text = render(samples.clean(), run, language=ENGLISH)
-    assert Page(text).text.count("{{7*7}} {0}") == 5
+    assert Page(text).text.count("{{7*7}} {0}") == 6
     assert "<script" not in text
     assert not set(_HIDDEN) & set(text)
 

@@ -16,7 +16,8 @@ from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.records.histories import InMemory
 from primum.workflows.audit import run_audit
-from primum.workflows.outputs import passages_table, scores_table
+from primum.workflows.confidential import scores_table
+from primum.workflows.outputs import passages_table
 from primum.workflows.plan import AuditPlan, AuditResult
 
 SIDE = 50
@@ -91,7 +92,7 @@ def test_only_asks_the_families_that_were_named(plan: AuditPlan) -> None:
 
 def test_numbers_by_patient_stay_confidential_and_complete(plan: AuditPlan, result: AuditResult) -> None:
     order = np.random.default_rng(1).permutation(2 * SIDE)
-    table = scores_table(result, order)
+    table = scores_table(result.measurements, order)
     asked = table["knowledge.depth"].drop_nulls()
     depth = by_test(result.audit)["knowledge.depth"].estimates[0]
     assert len(asked) == sum(depth.n)

@@ -159,6 +159,8 @@ def test_canaries_leave_the_headline_and_are_scored_once_each(
         ("auc", (24, 24)),
         ("auc_d1", (12, 12)),
         ("auc_d3", (12, 12)),
+        ("exposure_d1", (12, 24)),
+        ("exposure_d3", (12, 24)),
     ]
 
 
@@ -218,7 +220,7 @@ def test_utility_stands_beside_counting_codes(world: World) -> None:
     clinical = held_out.token_ids[held_out.kinds == 0]
     expected = -float(np.mean(np.log(counts / counts.sum())[clinical]))
     assert context["unigram_loss"] == pytest.approx(expected)
-    scored = world.opened().scorer.log_probs(held_out)
+    scored = tiny.scorer_of(world.opened()).log_probs(held_out)
     masks = [held_out.kinds_of(patient)[1:] == 0 for patient in range(len(held_out))]
     every = np.concatenate([row[mask] for row, mask in zip(scored, masks, strict=True)])
     assert context["held_out_loss"] == pytest.approx(-every.mean())

@@ -11,8 +11,10 @@ from tests.workflows.conftest import World
 from primum.errors import InputError, MachineError
 from primum.report.language import Language
 from primum.workflows.audit import run_audit
-from primum.workflows.outputs import refuse_full, replace_file, scores_table, whole_folder, write_result
+from primum.workflows.confidential import scores_table
+from primum.workflows.outputs import refuse_full, replace_file, whole_folder, write_result
 from primum.workflows.plan import AuditPlan, AuditResult
+from primum.workflows.recompute import recompute
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,8 @@ def test_shareable_and_confidential_files(tmp_path: Path, result: AuditResult) -
     target = tmp_path / "report"
     assert names(target) == [
         "confidential",
+        "confidential/curves.parquet",
+        "confidential/measurements.json",
         "confidential/passages.parquet",
         "confidential/scores.parquet",
         "findings.json",
@@ -113,16 +117,18 @@ def test_shareable_and_confidential_files(tmp_path: Path, result: AuditResult) -
         "run.json",
     ]
     assert stat.S_IMODE((target / "confidential").stat().st_mode) == 0o700
-    for name in ("scores", "passages"):
-        assert stat.S_IMODE((target / "confidential" / f"{name}.parquet").stat().st_mode) == 0o600
+    for path in (target / "confidential").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
     run = json.loads((target / "run.json").read_bytes())
     assert set(run) == {"date", "stages", "machine"}
     assert "statistics" in run["stages"]
+    compared, differences = recompute(target)
+    assert (compared, differences) == (len(result.audit.findings), ())
 
 
 def test_scores_of_every_patient_without_their_ids(result: AuditResult) -> None:
     order = np.random.default_rng(1).permutation(60)
-    table, scores = scores_table(result, order), result.scores
+    table, scores = scores_table(result.measurements, order), result.scores
     assert table["patient"].to_list() == list(range(60))
     assert not any("subject" in name or name == "id" for name in table.columns)
     for member in (True, False):

@@ -11,11 +11,17 @@ from primum.models.opened import OpenedModel
 from primum.models.protocols import Scorer
 from primum.records.histories import FloatArray, InMemory
 from primum.records.ragged import IntArray
-from primum.records.tokens import TokenBatch
+from primum.records.tokens import Kind, TokenBatch
 from primum.records.vocabulary import Vocabulary
 from primum.workflows.audit import run_audit
 from primum.workflows.plan import AuditPlan
-from primum.workflows.references import FoldedReference, folded_reference, train_references
+from primum.workflows.references import (
+    FoldedReference,
+    folded_reference,
+    folded_references,
+    reference_losses,
+    train_references,
+)
 
 
 @dataclass
@@ -108,6 +114,46 @@ def test_references_of_tuning_patients_see_only_these(world: World) -> None:
         assert model.train | model.validation == set(world.others.subject_ids.tolist())
         assert not model.train & model.validation
     assert recipe.made[0].validation != recipe.made[1].validation
+
+
+def test_references_that_name_patients_see_another_half_each(world: World) -> None:
+    recipe = Recipe()
+    train_references(recipe, world.opened().tokenizer, InMemory((world.others,)), count=16, seed=5)
+    seen = [frozenset(model.train | model.validation) for model in recipe.made]
+    everyone = set(world.others.subject_ids.tolist())
+    assert len(set(seen)) == 16
+    for half in seen:
+        assert len(half) == 30 and half < everyone
+    assert frozenset(everyone) == frozenset().union(*seen)
+
+
+def test_pairs_of_held_out_references_score_each_patient_without_having_seen_it(world: World) -> None:
+    recipe = Recipe()
+    held_out = InMemory((world.others,))
+    pairs = folded_references(recipe, world.opened().tokenizer, held_out, count=3, seed=7)
+    assert len(pairs) == 3 and len(recipe.made) == 6
+    assert len({frozenset(model.train | model.validation) for model in recipe.made}) == 6
+    assert [model.seed for model in recipe.made] == [7, 8, 9, 10, 11, 12]
+    tokens = world.opened().tokenizer.encode(world.others)
+    scores = reference_losses(tokens, references=pairs)
+    assert scores.shape == (60, 3)
+    for model in recipe.made:
+        assert not set(model.asked) & (model.train | model.validation)
+    assert sum(len(model.asked) for model in recipe.made) == 180
+
+
+def test_reference_losses_are_means_over_clinical_tokens() -> None:
+    tokens = tiny.random_batch([4, 3, 1], vocabulary=9)
+    kinds = tokens.kinds.copy()
+    kinds[1] = Kind.GAP
+    tokens = replace(tokens, kinds=kinds)
+
+    class Counter:
+        def log_probs(self, tokens: TokenBatch) -> list[FloatArray]:
+            return [np.arange(1.0, length) for length in tokens.lengths]
+
+    scores = reference_losses(tokens, references=[Counter(), Recorder(1)])
+    np.testing.assert_allclose(scores, [[2.5, -2.0], [1.5, -2.0], [np.nan, np.nan]])
 
 
 def test_too_few_patients_for_a_reference(world: World) -> None:

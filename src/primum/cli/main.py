@@ -5,6 +5,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+from primum.cli.log import write_line
 from primum.errors import MachineError, PrimumError
 from primum.report.language import Language, clean_text, preferred_language
 
@@ -18,8 +19,18 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run with `arguments` and return the exit status; the only place that turns an error into a sentence."""
+    """Run with `arguments` and return the exit status; an error has become a sentence on stderr."""
     language = _language(arguments)
+    status, sentence = _performed(arguments, language)
+    if "--log-json" in arguments:
+        write_line("error" if sentence else "info", "end", status=status, message=sentence)
+    elif sentence:
+        print(clean_text(sentence), file=sys.stderr)
+    return status
+
+
+def _performed(arguments: list[str], language: Language) -> tuple[int, str | None]:
+    """Return the exit status, and the sentence that says why when the command did not end well."""
     try:
         # Here and not above: Ctrl-C is heard while it loads.
         from primum.cli.verbs import perform
@@ -27,22 +38,19 @@ def run(arguments: list[str]) -> int:
         status = perform(arguments, language)
         if status == _INTERRUPTED:  # typer makes this of Ctrl-C, and says nothing
             raise KeyboardInterrupt
-        return status
+        return status, None
     except KeyboardInterrupt:
-        _say(language.text("Interrupted: nothing was written."))
-        return _INTERRUPTED
+        return _INTERRUPTED, language.text("Interrupted: nothing was written.")
     except PrimumError as error:
-        _say(language.error(error))
-        return error.exit_status
+        return error.exit_status, language.error(error)
     except (MemoryError, OSError) as error:
         machine = MachineError(
             "The machine refused ({reason}): nothing was written.",
             reason=getattr(error, "strerror", None) or type(error).__name__,
         )
-        _say(language.error(machine))
-        return machine.exit_status
+        return machine.exit_status, language.error(machine)
     except Exception as error:
-        return _bug(error, language)
+        return _BUG, _bug(error, language)
 
 
 def _language(arguments: list[str]) -> Language:
@@ -51,7 +59,7 @@ def _language(arguments: list[str]) -> Language:
     return Language("fr" if asked == ["fr"] else "en" if asked == ["en"] else preferred_language())
 
 
-def _bug(error: Exception, language: Language) -> int:
+def _bug(error: Exception, language: Language) -> str:
     """Say where, never what: the text of an unforeseen error may hold patient data."""
     if os.environ.get("PRIMUM_TRACEBACK"):
         raise error
@@ -61,16 +69,9 @@ def _bug(error: Exception, language: Language) -> int:
         if "primum" in code.co_filename:
             place = f"{Path(code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
-    _say(
-        language.text(
-            "This is a bug in Primum ({kind} at {place}): please report it; PRIMUM_TRACEBACK=1 shows more, "
-            "which may include patient data.",
-            kind=type(error).__name__,
-            place=place,
-        )
+    return language.text(
+        "This is a bug in Primum ({kind} at {place}): please report it; PRIMUM_TRACEBACK=1 shows more, "
+        "which may include patient data.",
+        kind=type(error).__name__,
+        place=place,
     )
-    return _BUG
-
-
-def _say(sentence: str) -> None:
-    print(clean_text(sentence), file=sys.stderr)

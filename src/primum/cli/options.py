@@ -14,20 +14,24 @@ Lang = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", min=0, help=message("Same seed, machine and versions: same findings."))
 ]
-ModelFolder = Annotated[Path, typer.Argument()]
+ModelPlace = Annotated[str, typer.Argument()]
 RecordsFolder = Annotated[
     Path,
-    typer.Option("--records", help=message("MEDS folder; the patients of its train split are the members.")),
+    typer.Option("--records", help=message("MEDS, OMOP or FHIR folder; its train split are the members.")),
 ]
 HeldOut = Annotated[
     Path | None,
-    typer.Option("--held-out", help=message("MEDS folder of patients who did not train the model.")),
+    typer.Option("--held-out", help=message("Folder of patients who did not train the model.")),
 ]
 References = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--reference", help=message("Model of the same vocabulary that saw none of them; repeatable.")
     ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help=message("File of the token that the model server asks for.")),
 ]
 Recipe = Annotated[
     str | None,
@@ -63,6 +67,14 @@ Families = Annotated[
         "--families", help=message("TOML file of sensitive families of codes, added to the built-in.")
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", min=1, help=message("Processes that share the work; 1 works in this one.")),
+]
+BackendName = Annotated[
+    Literal["loky", "ray", "dask"],
+    typer.Option("--backend", help=message("What starts them: loky, ray or dask.")),
+]
 ShowRecords = Annotated[
     bool,
     typer.Option(
@@ -73,13 +85,27 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help=message("New or empty folder; ./primum-<date>-<model> by default.")),
 ]
+SignKey = Annotated[
+    Path | None,
+    typer.Option("--sign-key", help=message("Ed25519 private key, PEM: signs the findings and the report.")),
+]
+PublicKey = Annotated[
+    Path | None,
+    typer.Option("--public-key", help=message("Ed25519 public key, PEM, of whoever signed.")),
+]
 ShowIds = Annotated[
     bool, typer.Option("--show-ids", help=message("Name the patient in error messages about records."))
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help=message("One JSON object a line on stderr, for machines."))
 ]
 AsJson = Annotated[bool, typer.Option("--json", help=message("Print the findings as JSON on stdout."))]
 
 ARGUMENTS = {
-    "model": message("Model folder: config.json, model.safetensors, vocab.json, token_profile.json."),
+    "model": message(
+        "Model folder (config.json, model.safetensors, vocab.json, token_profile.json), or the https:// "
+        "address of a model server."
+    ),
     "kind": message("What to demonstrate."),
     "directory": message("Folder that an audit wrote."),
 }

@@ -5,6 +5,7 @@ from primum.evidence.blind import blind_scores
 from primum.evidence.epsilon import epsilon_lower_bound
 from primum.evidence.estimate import Estimate
 from primum.evidence.exposed import top_share, top_share_p_value
+from primum.evidence.exposure import canary_exposure
 from primum.evidence.finding import Finding, Message, Series
 from primum.evidence.guesses import (
     auroc_difference,
@@ -14,6 +15,8 @@ from primum.evidence.guesses import (
 )
 from primum.evidence.identity import ModelRef
 from primum.evidence.multiplicity import benjamini_hochberg, holm, simes
+from primum.evidence.naming import naming_of
+from primum.evidence.one_run import one_run_epsilon
 from primum.evidence.operating_point import (
     OperatingPoint,
     TooFewPatients,
@@ -61,8 +64,11 @@ __all__ = [
     "auroc_of",
     "benjamini_hochberg",
     "blind_scores",
+    "canary_exposure",
     "epsilon_lower_bound",
     "holm",
+    "naming_of",
+    "one_run_epsilon",
     "partial_pooling",
     "patients_needed_for_auc",
     "patients_needed_for_auroc_difference",

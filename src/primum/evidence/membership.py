@@ -24,7 +24,10 @@ from primum.evidence.curves import SMALLEST_CELL, risk_series, roc_series
 from primum.evidence.epsilon import epsilon_lower_bound
 from primum.evidence.estimate import Estimate
 from primum.evidence.exposed import EXPOSED_SHARE, exposed_counts, top_share
+from primum.evidence.exposure import canary_exposure
 from primum.evidence.finding import Finding, Message, Scalar, Series
+from primum.evidence.naming import FEWEST_REFERENCES, Naming, fewest_nameable, named_claim
+from primum.evidence.one_run import one_run_epsilon
 from primum.evidence.operating_point import TooFewPatients, tpr_at_fpr
 from primum.evidence.ranking import auc
 from primum.evidence.verdicts import Claim
@@ -40,6 +43,7 @@ TESTS = (
     "membership.exposed",
     *(f"membership.{name}.{quantity}" for name in COMPONENTS for quantity in ("auc", "tpr")),
 )
+_PRIMARY = "membership.combined.auc"
 _LITERATURE = {
     "loss": ("yeom2018",),
     "min_k": ("shi2024",),
@@ -72,11 +76,15 @@ class PatientScores:
 
 @dataclass(frozen=True, eq=False)
 class CanaryScores:
-    """Planted records and their never-planted twins; which of a pair was planted was decided by chance."""
+    """Planted records and their never-planted twins; which of a pair was planted was decided by chance.
+
+    `pair`, shape (n,), numbers the pairs, where it is known: one coin each, which scores can guess.
+    """
 
     score: FloatArray
     planted: BoolArray
     copies: NDArray[np.int64]
+    pair: NDArray[np.int64] | None = None
 
 
 def combined_score(components: Mapping[str, FloatArray]) -> tuple[str, FloatArray]:
@@ -102,14 +110,23 @@ def membership_claims(
     canaries: CanaryScores | None,
     settings: Mapping[str, Scalar],
     only: Sequence[str] = (),
+    naming: Naming | None = None,
 ) -> tuple[list[Claim], list[Finding]]:
     """Return what the family claims, overall first, by subgroup, canaries; and what it only describes.
 
-    `only` holds prefixes of test names, empty for all; the primary test is always there.
+    `only` holds prefixes of test names, empty for all; the primary test is always there. `naming` needs many
+    references; without it the family says what ranks alone could name. Patients without any score, of a
+    model that scores nobody, leave one finding that says so.
     """
+    if not scores.components:
+        reason = Message("model_cannot", {"protocol": "Scorer"})
+        draft = replace(frame.finding(_PRIMARY, {}), primary=True)
+        return [], [replace(draft, verdict="not_applicable", reasons=(reason,))]
     name, combined = combined_score(scores.components)
     everyone = Contrast(combined, scores.blind, scores.is_member, scores.strata)
     primary, *others = _claims(everyone, scores.subgroups, canaries, frame, only)
+    if naming is not None and wanted("membership.named", only):
+        others.append(named_claim(naming, frame))
     draft = replace(
         primary.draft,
         settings={**primary.draft.settings, **settings, "score": name},
@@ -122,7 +139,7 @@ def membership_claims(
     described = [
         *_described(scores, everyone, frame),
         *_most_exposed(everyone, scores.subgroups, frame),
-        *_unanswered(canaries, frame),
+        *_unanswered(canaries, naming, everyone, frame),
     ]
     return [replace(primary, draft=draft), *others], [f for f in described if wanted(f.test, only)]
 
@@ -149,7 +166,7 @@ def _claims(
     named = {subgroup: test for subgroup, test in named.items() if wanted(test, only)}
     with_tpr = wanted("membership.combined.tpr", only)
     asked = canaries if wanted("membership.canary", only) else None
-    claims = [auc_claim("membership.combined.auc", everyone, frame, primary=True)]
+    claims = [auc_claim(_PRIMARY, everyone, frame, primary=True)]
     if with_tpr:
         claims.append(tpr_claim("membership.combined.tpr", everyone, frame))
     for subgroup, test in named.items():
@@ -185,11 +202,39 @@ def _canary_claim(canaries: CanaryScores, frame: Frame) -> Claim:
     )
     draft = replace(
         claim.draft,
-        estimates=(claim.draft.estimates[0], *(estimate for _, estimate, _ in rows)),
-        references=("carlini2019", "jagielski2020"),
+        estimates=(
+            claim.draft.estimates[0],
+            *(estimate for _, estimate, _ in rows),
+            *(_exposure(contrast, canaries.copies, copies) for copies, _, _ in rows),
+            *_one_run(canaries),
+        ),
+        references=("carlini2019", "steinke2023"),
         series=(curve,),
     )
     return replace(claim, draft=draft, blind_auc=None, excess=None)
+
+
+def _exposure(contrast: Contrast, copies: NDArray[np.int64], number: int) -> Estimate:
+    """Exposure of the records planted so often, among all that were never planted."""
+    chosen = contrast.score[contrast.is_member & (copies == number)]
+    return replace(canary_exposure(chosen, contrast.groups()[1]), name=f"exposure_d{number}")
+
+
+def _one_run(canaries: CanaryScores) -> Iterator[Estimate]:
+    """Bound epsilon, of replacing one record by another, by guessing which of each pair was planted once.
+
+    The first of a pair is the one that stands first in a shuffled order, so that the coin stays fair.
+    """
+    if canaries.pair is None:
+        return
+    once = np.flatnonzero(canaries.copies == 1)
+    once = np.random.default_rng(0).permutation(once)
+    once = once[np.argsort(canaries.pair[once], kind="stable")]
+    whole = np.flatnonzero(np.diff(canaries.pair[once]) == 0)
+    if len(whole):
+        first, second = once[whole], once[whole + 1]
+        difference = canaries.score[first] - canaries.score[second]
+        yield replace(one_run_epsilon(difference, canaries.planted[first]), name="epsilon_one_run")
 
 
 def _described(scores: PatientScores, everyone: Contrast, frame: Frame) -> list[Finding]:
@@ -268,15 +313,17 @@ def _cannot(test: str, name: str, frame: Frame) -> Finding:
     return replace(frame.finding(test, {}), verdict="not_applicable", reasons=(reason,))
 
 
-def _unanswered(canaries: CanaryScores | None, frame: Frame) -> list[Finding]:
-    named = replace(
-        frame.finding("membership.named", {}),
-        verdict="not_applicable",
-        reasons=(Message("needs_recipe", {"references": 16}),),
-    )
-    if canaries is not None:
-        return [named]
-    absent = replace(
-        frame.finding("membership.canary", {}), verdict="not_applicable", reasons=(Message("no_canaries"),)
-    )
-    return [absent, named]
+def _unanswered(
+    canaries: CanaryScores | None, naming: Naming | None, everyone: Contrast, frame: Frame
+) -> Iterator[Finding]:
+    if canaries is None:
+        absent = frame.finding("membership.canary", {})
+        yield replace(absent, verdict="not_applicable", reasons=(Message("no_canaries"),))
+    if naming is None:
+        sizes = [len(side) for side in everyone.groups()]
+        fewest = {"fewest": fewest_nameable(*sizes)}
+        reasons = (
+            Message("needs_recipe", {"references": FEWEST_REFERENCES}),
+            *((Message("rank_resolution", fewest),) if min(sizes) >= SMALLEST_CELL else ()),
+        )
+        yield replace(frame.finding("membership.named", {}), verdict="not_applicable", reasons=reasons)

@@ -2,26 +2,47 @@
 
 from pathlib import Path
 
-from primum.errors import ModelError
+from primum.errors import InputError, ModelError
 from primum.models.opened import OpenedModel
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 
 
-def open_model(path: Path) -> OpenedModel:
-    """Open the model at `path`.
+def open_model(place: Path | str, *, token_file: Path | None = None) -> OpenedModel:
+    """Open the model in a folder, or that a server offers.
+
+    Parameters
+    ----------
+    place : path, or address that begins with https:// (http:// on this machine)
+    token_file : path or None
+        Holds the token that the server asks for.
 
     Raises
     ------
+    InputError
+        An address or a token that cannot be used.
     ModelError
-        No such folder, a pickle, a missing or broken file.
+        No such folder, a pickle, a missing or broken file; a server that answers nonsense.
     VocabularyError
         A vocabulary or token profile that does not fit the model.
+    MachineError
+        A server that does not answer.
     """
+    if str(place).startswith(("https://", "http://")):
+        from primum.models.wire import open_server
+
+        return open_server(str(place), token_file=token_file)
+    if token_file is not None:
+        raise InputError("--token-file is for a model server: {path} is a folder.", path=str(place))
+    path = Path(place)
     if path.is_file() and path.suffix in _PICKLES:
         raise _pickle(path.name)
     if not path.is_dir():
         raise ModelError("{path} is not a model folder: give a folder with config.json.", path=str(path))
+    from primum.models.recorded import FILES, open_recorded
+
+    if any((path / name).is_file() for name in FILES):
+        return open_recorded(path)
     if not (path / "config.json").is_file():
         raise ModelError(
             "{path} holds no config.json: give a Hugging Face model folder (config.json, model.safetensors, "

@@ -19,15 +19,26 @@ from primum.errors import ModelError, VocabularyError
 from primum.evidence.identity import ModelRef, manifest, manifest_digest
 from primum.models.causal import CausalModel
 from primum.models.opened import OpenedModel
-from primum.records.profile import TokenProfile
+from primum.records.profile_guess import PROFILE, read_tokenizer
 from primum.records.tokenizer import Tokenizer
-from primum.records.vocabulary import Vocabulary
+from primum.records.vocabulary_forms import vocabulary_files
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-# Everything that shapes an answer; what else lies in the folder is neither copied nor hashed.
-_SHAPING = ("config.json", "vocab.json", "token_profile.json", "model.safetensors.index.json")
+# What shapes an answer, beside vocabulary and weights; nothing else in the folder is copied or hashed.
+_SHAPING = ("config.json", PROFILE, "model.safetensors.index.json")
+# What configurations call the number of tokens that a model sees at once, and what those that call it nothing
+# are given: state models (Mamba) see without end, and this is the length that EHRMamba was trained on.
+_CONTEXTS = (
+    *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_seq_length", "seq_length"),
+    *("max_sequence_length", "context_length", "model_max_length"),
+)
+_DEFAULT_CONTEXT = 2048
+# Embeddings are often rounded up to a multiple of this.
+_ROUNDED_TO = 128
+# State models read in chunks, at a cost of tokens times chunk; the default of 256 suits other processors.
+_CHUNK = 32
 
 
 def open_folder(path: Path) -> OpenedModel:
@@ -44,34 +55,41 @@ def open_folder(path: Path) -> OpenedModel:
         folder = Path(private)
         files = _copy(path, folder)
         digests = manifest(folder, files)
-        for name in ("vocab.json", "token_profile.json"):
-            if not (folder / name).is_file():
-                raise ModelError(
-                    "{path} holds no {file}: add it beside the weights.", path=str(path), file=name
-                )
-        vocabulary = Vocabulary.read(folder / "vocab.json")
-        profile = TokenProfile.read(folder / "token_profile.json")
+        tokenizer, source, guessed = read_tokenizer(folder)
         config = _config(folder, path)
-        if len(vocabulary.tokens) > config.vocab_size:
-            raise VocabularyError(
-                "vocab.json has {tokens} tokens but the model has {size}: give the vocab.json that it was "
-                "trained with.",
-                tokens=len(vocabulary.tokens),
-                size=config.vocab_size,
-            )
+        context = _context(config)
+        if context is None:
+            context, guessed = _DEFAULT_CONTEXT, (*guessed, f"context = {_DEFAULT_CONTEXT}")
+        _check_size(len(tokenizer.vocabulary), config.vocab_size, source)
         model = CausalModel(
-            _weights(folder, path),
-            context=int(config.max_position_embeddings),
-            vocabulary_size=int(config.vocab_size),
+            _weights(folder, path, config), context=context, vocabulary_size=int(config.vocab_size)
         )
     ref = ModelRef(path.resolve().name, manifest_digest(digests), "computed", digests)
-    return OpenedModel(ref, model, Tokenizer(vocabulary, profile), model.context, model.parameters)
+    return OpenedModel(ref, model, tokenizer, model.context, model.parameters, guessed)
+
+
+def _check_size(tokens: int, size: int, source: Path) -> None:
+    if tokens > size:
+        raise VocabularyError(
+            "{file} has {tokens} tokens but the model has {size}: give the one that it was trained with.",
+            file=source.name,
+            tokens=tokens,
+            size=size,
+        )
+    if size > -(-tokens // _ROUNDED_TO) * _ROUNDED_TO:
+        raise VocabularyError(
+            "The model has {size} tokens but {file} only {tokens}, more than rounding explains: give the one "
+            "that it was trained with.",
+            file=source.name,
+            tokens=tokens,
+            size=size,
+        )
 
 
 def _copy(path: Path, folder: Path) -> list[Path]:
     """Copy what shapes an answer to a private folder, so that nobody changes it between hash and load."""
     names = [name for name in _SHAPING if (path / name).exists()]
-    names += sorted(file.name for file in path.glob("*.safetensors"))
+    names += [file.name for file in (*vocabulary_files(path), *sorted(path.glob("*.safetensors")))]
     for name in names:
         source = path / name
         if source.is_symlink() or not source.is_file():
@@ -87,7 +105,8 @@ def _config(folder: Path, path: Path) -> Any:
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if min(int(config.vocab_size), int(config.max_position_embeddings)) < 2:
+        context = _context(config)
+        if int(config.vocab_size) < 2 or (context is not None and context < 2):
             raise ValueError
     except Exception as error:  # transformers lets through whatever a strange value makes Python raise
         raise ModelError(
@@ -98,7 +117,13 @@ def _config(folder: Path, path: Path) -> Any:
     return config
 
 
-def _weights(folder: Path, path: Path) -> torch.nn.Module:
+def _context(config: Any) -> int | None:
+    """Return the first number of tokens that the configuration names."""
+    named = (getattr(config, name, None) for name in _CONTEXTS)
+    return next((int(number) for number in named if number is not None), None)
+
+
+def _weights(folder: Path, path: Path, config: Any) -> torch.nn.Module:
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(str(file), framework="pt") as tensors:
@@ -109,9 +134,12 @@ def _weights(folder: Path, path: Path) -> torch.nn.Module:
                 path=str(path),
                 file=file.name,
             ) from error
+    if hasattr(config, "chunk_size"):
+        config.chunk_size = min(config.chunk_size, _CHUNK)
     try:
         module, loading = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -144,4 +172,4 @@ def save_folder(path: Path, model: CausalModel, tokenizer: Tokenizer) -> None:
     module: Any = model.module
     module.save_pretrained(path, safe_serialization=True)
     tokenizer.vocabulary.write(path / "vocab.json")
-    tokenizer.profile.write(path / "token_profile.json")
+    tokenizer.profile.write(path / PROFILE)

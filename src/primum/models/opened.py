@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from primum.evidence.identity import ModelRef
-from primum.models.protocols import Scorer
 from primum.records.tokenizer import Tokenizer
 
 
@@ -14,16 +13,30 @@ class OpenedModel:
     Attributes
     ----------
     ref : ModelRef
-    scorer : Scorer
+    scorer : object
+        What whole histories are put to; its protocols say what it can answer.
     tokenizer : Tokenizer
         Turns histories into the tokens that the model was trained on.
     context : int
         Tokens that it sees at once.
     parameters : int
+    guessed : tuple of str
+        What the model's files do not say and was guessed, in lines of ``key = value``: see
+        :func:`primum.records.profile_guess.guess_profile`. Empty when all was declared.
+    anew : object or None
+        What answers about other histories than whole ones; None: the scorer. Of a recorded model it knows
+        little.
     """
 
     ref: ModelRef
-    scorer: Scorer
+    scorer: object
     tokenizer: Tokenizer
     context: int
     parameters: int
+    guessed: tuple[str, ...] = ()
+    anew: object | None = None
+
+    @property
+    def answering(self) -> object:
+        """What new prompts are put to."""
+        return self.scorer if self.anew is None else self.anew

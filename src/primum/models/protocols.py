@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primum.records.histories import FloatArray
+from primum.records.ragged import IntArray
 from primum.records.tokens import TokenBatch
 
 BoolArray = NDArray[np.bool_]
@@ -100,6 +101,26 @@ class Sampling:
     temperature: float = 1.0
     top_k: int | None = None
     stop: tuple[int, ...] = ()
+
+
+class Recording(NamedTuple):
+    """Continuations that were drawn elsewhere.
+
+    `shown`, shape (n,), says how many tokens of each history stood in the prompt, 0 where nothing was
+    recorded; `samples` are as those of :meth:`Generator.continue_from`, empty where nothing was recorded.
+    """
+
+    shown: IntArray
+    samples: list[TokenBatch]
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A model whose continuations were kept: neither prompts nor sampling can be chosen any more."""
+
+    def recorded(self, tokens: TokenBatch) -> Recording:
+        """Return what was kept for each of these whole histories."""
+        ...
 
 
 @runtime_checkable

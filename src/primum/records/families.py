@@ -32,6 +32,11 @@ _ALIASES = {
     "ICD10PROC": "ICD10PCS",
     "CIM10": "ICD10",
     "CIM10FR": "ICD10",
+    "CCAM": "CCAM",
+    "ATC": "ATC",
+    "SNOMED": "SNOMED",
+    "SNOMEDCT": "SNOMED",
+    "SCT": "SNOMED",
 }
 # A procedure of ICD-9-CM shares its digits with a diagnosis that has nothing to do with it.
 _PROCEDURES = {"ICD9CM": "ICD9PROC", "ICD10": "ICD10PCS"}
@@ -132,4 +137,9 @@ def _system_and_code(code: str) -> tuple[str, str] | None:
 
 def _matches(pair: tuple[str, str], systems: Mapping[str, tuple[tuple[str, str], ...]]) -> bool:
     system, code = pair
-    return any(low <= code[: len(low)] <= high for low, high in systems.get(system, ()))
+    ranges = systems.get(system, ())
+    if (
+        system == "SNOMED"
+    ):  # its digits carry no hierarchy: the beginning of a number is another concept, or none
+        return (code, code) in ranges
+    return any(low <= code[: len(low)] <= high for low, high in ranges)

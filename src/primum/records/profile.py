@@ -142,19 +142,25 @@ class TokenProfile:
         VocabularyError
             Not such a file, an unknown key, a value of the wrong kind, or rules that contradict themselves.
         """
-        content = read_object(path)
+        return cls.from_object(read_object(path), source=path.name)
+
+    @classmethod
+    def from_object(cls, content: Any, *, source: str) -> "TokenProfile":
+        """Take the JSON of ``token_profile.json`` from elsewhere; `source` names it in errors."""
+        if not isinstance(content, dict):
+            raise VocabularyError("{file} is not a JSON object: write it as {{…}}.", file=source)
         known = {one.name for one in fields(cls)}
         for key in content:
             if key not in known:
                 raise VocabularyError(
                     "{file} has an unknown key {key}: it knows {known}.",
-                    file=path.name,
+                    file=source,
                     key=key,
                     known=", ".join(sorted(known)),
                 )
         absent: dict[str, Any] = {"begin": None, "end": None, "unknown": None, "pad": None}
         absent |= {name: () for name in known if name.startswith(("age_", "gap_"))}
-        return cls(**{**absent, **{key: _parsed(key, value, path.name) for key, value in content.items()}})
+        return cls(**{**absent, **{key: _parsed(key, value, source) for key, value in content.items()}})
 
     def write(self, path: Path) -> None:
         """Write every key."""

@@ -42,6 +42,32 @@ _MEANS = {
     ),
     "membership": message("The whole record, and the model's score of it."),
 }
+_ACCESS = {
+    "trajectory": message("Black box: text in, text out; no probability, no inside."),
+    "sensitive": message("Black box with the probability of the next code."),
+    "embedding": message("Inner vectors: the weights, or a service that gives embeddings out."),
+    "perturbation": message("Black box with the probability of each code."),
+    "knowledge": message("Black box with the probability of the next code."),
+    "extraction": message("Black box: text in, text out; no probability, no inside."),
+    "membership": message("Black box with the probability of each code."),
+}
+_COSTS = {
+    "trajectory": message("{samples} queries a patient."),
+    "sensitive": message("One query a patient."),
+    "embedding": message(
+        "One query a patient, and the embeddings of other patients of whom it is known whether they trained "
+        "the model."
+    ),
+    "perturbation": message(
+        "One query for each value tried, at most {most_values} for each of the four facts."
+    ),
+    "knowledge": message("From 1 to 10,000 queries a patient; {cost_queries} in the figure given."),
+    "extraction": message("{queries} queries a passage."),
+    "membership": message("One query a patient."),
+}
+_REFERENCE_COST = message(
+    "Besides, a reference model: comparable records of others, and the time to train on them."
+)
 _GAINS = {
     "trajectory.codes": message(
         "Shown the first {known_events} events of a record, the model writes {members} of what really came "
@@ -104,8 +130,9 @@ class Attack:
     finding : Finding
         The harmful one if there is any, else the primary one.
     attacker : str
-    means, asked : str
-        What the attacker must have, and who was asked; empty when the attack did not run.
+    means, access, cost, asked : str
+        What the attacker must have, how near the model, at what price, and who was asked; empty when the
+        attack did not run.
     gains : tuple of Gain
         Of the judged test, the primary one and every other harmful one.
     knowledge : tuple of str
@@ -118,6 +145,8 @@ class Attack:
     finding: Finding
     attacker: str
     means: str
+    access: str
+    cost: str
     asked: str
     gains: tuple[Gain, ...]
     knowledge: tuple[str, ...]
@@ -151,6 +180,8 @@ def _attack(family: str, found: list[Finding], language: Language) -> Attack:
         finding=judged,
         attacker=sentences.named(sentences.ATTACKERS, _attacker(judged), language=language),
         means=language.text(_MEANS[family], **settings) if ran else "",
+        access=language.text(_ACCESS[family]) if ran else "",
+        cost=" ".join(_cost(family, judged, language)) if ran else "",
         asked=language.text("{members} training patients, {held_out} patients never seen", **settings)
         if ran
         else "",
@@ -158,6 +189,12 @@ def _attack(family: str, found: list[Finding], language: Language) -> Attack:
         knowledge=tuple(_knowledge(judged, language)),
         worse=sentences.quantity(first, language=language).worse if first else "",
     )
+
+
+def _cost(family: str, finding: Finding, language: Language) -> Iterator[str]:
+    yield language.text(_COSTS[family], **finding.settings)
+    if finding.settings.get("calibrated") or finding.settings.get("score") == "ratio":
+        yield language.text(_REFERENCE_COST)
 
 
 def _attacker(finding: Finding) -> str:

@@ -5,7 +5,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from primum.errors import InputError
 from primum.evidence.audit import SCHEMA, Audit
@@ -15,6 +15,11 @@ from primum.report.html import render
 from primum.report.language import Language, clean_text
 
 FINDINGS, REPORT, RUN = "findings.json", "report.html", "run.json"
+_Kind = TypeVar("_Kind")
+
+
+class _Misfit(Exception):
+    """Says where a document does not fit its type."""
 
 
 def write_audit(directory: Path, audit: Audit, *, run: Mapping[str, object], language: Language) -> None:
@@ -45,13 +50,28 @@ def read_audit(directory: Path) -> tuple[Audit, dict[str, Any]]:
         When a file is missing, is not JSON, comes from a newer schema, or has a key that is missing, unknown
         or of the wrong type; names the file and the key.
     """
-    document = _load(directory / FINDINGS)
-    _check_schema(document.get("schema"))
-    audit: Audit = _decode(Audit, document, "")
+    audit = read_as(Audit, directory / FINDINGS)
     for index, finding in enumerate(audit.findings):
         if finding.harmful != (finding.verdict in HARM_WORDS):
-            _refuse(f"findings[{index}].harmful")
+            raise _refused(FINDINGS, f"findings[{index}].harmful")
     return audit, _load(directory / RUN) if (directory / RUN).exists() else {}
+
+
+def read_as(kind: type[_Kind], path: Path) -> _Kind:
+    """Read a file that holds one dataclass with a `schema`, as :func:`canonical_bytes` writes it.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_audit`.
+    """
+    document = _load(path)
+    _check_schema(document.get("schema"), path.name)
+    try:
+        decoded: _Kind = _decode(kind, document, "")
+    except _Misfit as error:
+        raise _refused(path.name, str(error)) from error
+    return decoded
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -82,24 +102,24 @@ def _load(path: Path) -> dict[str, Any]:
     return document
 
 
-def _check_schema(schema: object) -> None:
+def _check_schema(schema: object, file: str) -> None:
     current = int(SCHEMA.partition(".")[0])
     major = schema.partition(".")[0] if isinstance(schema, str) else ""
     if major not in {str(current), str(current - 1)}:
         raise InputError(
             "{file} has schema {schema}, this version reads {known}: use the version of primum that wrote "
             "it.",
-            file=FINDINGS,
+            file=file,
             schema=clean_text(schema),
             known=SCHEMA,
         )
 
 
-def _refuse(where: str) -> None:
-    raise InputError(
+def _refused(file: str, where: str) -> InputError:
+    return InputError(
         "{file}: {key} is missing, unknown or of the wrong type. The file was altered or cut: write the "
         "audit again.",
-        file=FINDINGS,
+        file=file,
         key=clean_text(where),
     )
 
@@ -123,7 +143,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if kind is not float and type(value) is kind:
         return value
-    return _refuse(where)
+    raise _Misfit(where)
 
 
 def _decode_union(inner: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -131,7 +151,7 @@ def _decode_union(inner: tuple[Any, ...], value: Any, where: str) -> Any:
         return None
     exact = type(value) if type(value) in inner else float
     if exact not in inner:
-        _refuse(where)
+        raise _Misfit(where)
     return _decode(exact, value, where)
 
 
@@ -140,7 +160,7 @@ def _decode_dataclass(kind: type[Any], value: Any, where: str) -> Any:
     names = [field.name for field in fields(kind)]
     prefix = f"{where}." if where else ""
     if not isinstance(value, dict):
-        _refuse(where)
+        raise _Misfit(where)
     for name in sorted(set(names) ^ set(value)):
-        _refuse(prefix + name)
+        raise _Misfit(prefix + name)
     return kind(**{name: _decode(hints[name], value[name], prefix + name) for name in names})

@@ -178,6 +178,16 @@ QUANTITIES = {
         message("Recognised without the model"), True, message("Higher: the groups differ without the model.")
     ),
     "tpr_minus_blind": Quantity(message("Recognition the model adds"), True, _GAIN_WORSE),
+    "nameable": Quantity(
+        message("Patients who can be named, at least"),
+        False,
+        message("Higher is worse; from one to four people are told as one."),
+    ),
+    "epsilon_one_run": Quantity(
+        message("Privacy loss (epsilon), from one training"),
+        False,
+        message("Higher is worse; 0 means no loss was shown."),
+    ),
     "epsilon": Quantity(
         message("Privacy loss (epsilon)"), False, message("Higher is worse; 0 means no loss was shown.")
     ),

@@ -15,6 +15,7 @@ from primum.report.attacks import attacks, estimate_of
 from primum.report.figures import figures, grouped, is_by_group
 from primum.report.language import NOTHING, Language, clean_text, message
 from primum.report.literature import CITATIONS
+from primum.report.summary import summary
 
 _COMBINED = "membership.combined.auc"
 
@@ -33,6 +34,7 @@ class Group:
 # Of a run record; a stage is its own English sentence, any other key falls back to itself.
 _RUN = {
     "date": message("Date"),
+    "signer": message("Public key of the signer"),
     "stages": message("Seconds"),
     "machine": message("Machine"),
     "versions": message("Versions"),
@@ -76,6 +78,7 @@ def render(audit: Audit, run: Mapping[str, object], *, language: Language) -> st
         facts=_flat(run, language),
         answer=answers.answer(audit, language=language),
         people=answers.people(audit),
+        summary=summary(audit, run, language=language),
         groups=groups,
         forest=_forest(audit, groups, language),
         not_found=advice.not_found(audit, language=language),

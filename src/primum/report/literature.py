@@ -27,6 +27,8 @@ CITATIONS: dict[str, str] = {
     "1988;44(3):837-845.",
     "dersimonian1986": "DerSimonian R, Laird N. Meta-analysis in clinical trials. Control Clin Trials "
     "1986;7(3):177-188.",
+    "goeman2019": "Goeman J J, Meijer R J, Krebs T J P, Solari A. Simultaneous control of all false "
+    "discovery proportions in large-scale multiple hypothesis testing. Biometrika 2019;106(4):841-856.",
     "hayes2025": "Hayes J, Swanberg M, Chaudhari H, et al. Measuring memorization in language models via "
     "probabilistic extraction. NAACL 2025.",
     "holm1979": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat "
@@ -46,6 +48,8 @@ CITATIONS: dict[str, str] = {
     "2024.",
     "simes1986": "Simes R J. An improved Bonferroni procedure for multiple tests of significance. Biometrika "
     "1986;73(3):751-754.",
+    "steinke2023": "Steinke T, Nasr M, Jagielski M. Privacy auditing with one (1) training run. NeurIPS "
+    "2023.",
     "sunxu2014": "Sun X, Xu W. Fast implementation of DeLong's algorithm for comparing the areas under "
     "correlated receiver operating characteristic curves. IEEE Signal Process Lett 2014;21(11):1389-1393.",
     "tonekaboni2025": "Tonekaboni S, Stempfle L, Fallahpour A, Gerych W, Ghassemi M. An investigation of "

@@ -113,6 +113,18 @@ REASONS = {
         "Groups not shown: {groups}; of the {exposed} most exposed patients, fewer than five are in each, or "
         "outside it."
     ),
+    "risk_bands": message(
+        "At high risk: {high} training patients; at raised risk: {raised}. Had the model seen none of them, "
+        "0.1% and 5% would be expected."
+    ),
+    "naming_untrusted": message(
+        "The same procedure would have named held-out patients, who trained nothing: its results are not "
+        "used."
+    ),
+    "rank_resolution": message(
+        "Without reference models, ranks among these held-out patients could never name fewer than {fewest} "
+        "patients with few errors."
+    ),
     "reported_only": message("Reported for information; carries no claim."),
 }
 
@@ -142,6 +154,7 @@ ROLES = {
 
 CONTEXT = {
     "context": message("Tokens the model sees at once"),
+    "guessed": message("Not declared beside the model, and guessed"),
     "coverage": message("Share of the recorded events that its vocabulary knows"),
     "dropped_overlap": message("Patients of both sides, left out"),
     "parameters": message("Parameters of the model"),
@@ -160,12 +173,16 @@ METHODS = {
     "partial-pooling": message("partial pooling over groups"),
     "mean": message("mean"),
     "delong-placements": message("DeLong, difference of two groups"),
+    "clopper-pearson-scaled": message("Clopper-Pearson, over the group's share"),
+    "simes-closed": message("Closed testing with Simes tests"),
+    "exposure-rank": message("Rank among records never planted"),
     "clopper-pearson-joined": message("Clopper-Pearson, difference"),
 }
 _LONG_METHODS = {
     r"(?P<method>[a-z-]+), (?P<strata>\d+) strata, (?P<part>\d+) of (?P<whole>\d+) patients": message(
         "{method}; {part} of {whole} patients in {strata} groups of similar patients"
     ),
+    r"one-run guesses, one-sided, delta \S+": message("Guesses in one training run, one-sided"),
     r"(?P<method>[a-z-]+) on held-back patients, one-sided, delta (?P<delta>\S+)": message(
         "{method}, one-sided, on patients kept aside; delta {delta}"
     ),
@@ -217,6 +234,11 @@ def quantity(name: str, *, language: Language) -> Quantity:
     if name != copies and copies.isdigit():
         label = language.text("AUC, planted {copies} times", copies=int(copies))
         return Quantity(label, False, language.text(AUC_WORSE))
+    copies = name.removeprefix("exposure_d")
+    if name != copies and copies.isdigit():
+        label = language.text("Exposure in bits, planted {copies} times", copies=int(copies))
+        worse = message("Higher is worse; about 1.4 is what a record never learned has.")
+        return Quantity(label, False, language.text(worse))
     measure, _, fact = name.partition(":")
     plain = measure.removesuffix("_pooled")
     known = QUANTITIES.get(plain)
@@ -273,7 +295,7 @@ def method_name(method: str, *, language: Language) -> str:
     """Say how an interval was made; the codes that carry figures are patterns."""
     for pattern, sentence in _LONG_METHODS.items():
         if found := re.fullmatch(pattern, method):
-            short = named(METHODS, found["method"], language=language)
+            short = named(METHODS, found.groupdict().get("method", ""), language=language)
             return language.text(sentence, **{**found.groupdict(), "method": short})
     return named(METHODS, method, language=language)
 

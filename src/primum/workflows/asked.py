@@ -1,10 +1,12 @@
 """The suite put to its patients: what was asked of everyone, then the stated sample."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from primum.audits import suite
 from primum.audits.privacy.extraction import Passage, passages
+from primum.audits.privacy.subjects import Subjects
 from primum.evidence.measured import Measured
 from primum.evidence.rules import families_wanted
 from primum.models.protocols import Scorer
@@ -13,6 +15,7 @@ from primum.report.language import message
 from primum.workflows.gather import Everyone
 from primum.workflows.plan import AuditPlan, Progress
 from primum.workflows.sampling import read_subjects, stratified_sample
+from primum.workflows.workers import Map
 
 _STAGES = {
     "embedding": message("embeddings of a sample"),
@@ -39,9 +42,10 @@ def ask_suite(
     references: Sequence[Scorer],
     *,
     progress: Progress,
-    lap: Callable[[str], None],
+    spent: Callable[[str, float], None],
+    apply: Map = map,
 ) -> Asked:
-    """Ask every family but membership; `lap` closes a stage."""
+    """Ask every family but membership; `spent` hears the seconds of each stage, `apply` spreads families."""
     wanted = families_wanted(plan.only)
     measured = suite.of_everyone(
         people.asked,
@@ -65,13 +69,34 @@ def ask_suite(
         holders=people.holders,
         seed=plan.seed,
     )
-    model = plan.model.scorer
-    for family in sorted(wanted & suite.SAMPLED.keys()):
-        stage = _STAGES[family]
-        progress(stage, 0)
-        measured += [test(model, references, subjects) for test in suite.SAMPLED[family]]
-        if family == "extraction" and isinstance(model, Scorer):
-            found = passages(model, subjects, full=plan.show_records)
+    asking = _Asking(plan.model.answering, references, subjects, plan.show_records)
+    families = sorted(wanted & suite.SAMPLED.keys())
+    progress(_STAGES[families[0]], 0)
+    for place, (answers, drawn, seconds) in enumerate(apply(asking, families)):
+        stage = _STAGES[families[place]]
+        measured += answers
+        found = drawn or found
         progress(stage, len(subjects))
-        lap(stage)
+        spent(stage, seconds)
+        if place + 1 < len(families):
+            progress(_STAGES[families[place + 1]], 0)
     return Asked(measured, found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asking:
+    """What is asked of the sample; called with a family, here or in another process."""
+
+    model: object
+    references: Sequence[Scorer]
+    subjects: Subjects
+    show_records: bool
+
+    def __call__(self, family: str) -> tuple[list[Measured], Sequence[Passage], float]:
+        """Return what the family measured, passages that could be extracted, and the seconds it took."""
+        started = time.perf_counter()
+        measured = [test(self.model, self.references, self.subjects) for test in suite.SAMPLED[family]]
+        found: Sequence[Passage] = ()
+        if family == "extraction" and isinstance(self.model, Scorer):
+            found = passages(self.model, self.subjects, full=self.show_records)
+        return measured, found, time.perf_counter() - started

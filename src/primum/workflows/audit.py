@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -9,22 +10,15 @@ import numpy as np
 
 from primum.audits import suite
 from primum.audits.privacy.membership import MIN_K_SHARE, membership_scores
-from primum.errors import RecordsError, VocabularyError
+from primum.errors import ModelError, RecordsError, VocabularyError
 from primum.evidence.audit import Audit
+from primum.evidence.claims import Measurements, Overlap, findings_of
 from primum.evidence.contrast import Frame
-from primum.evidence.families import family_claims
-from primum.evidence.finding import Finding, Scalar
+from primum.evidence.finding import Scalar
 from primum.evidence.identity import manifest_digest
 from primum.evidence.measured import Measured
-from primum.evidence.membership import (
-    CanaryScores,
-    combined_score,
-    design_blind,
-    membership_claims,
-)
-from primum.evidence.overlap import overlap_finding
+from primum.evidence.membership import CanaryScores, combined_score
 from primum.evidence.rules import families_wanted, require_groups, require_known
-from primum.evidence.verdicts import Claim, judge
 from primum.fit.protocol import Trainable
 from primum.models.doors import open_model
 from primum.models.opened import OpenedModel
@@ -37,10 +31,11 @@ from primum.records.overlap import near_duplicates, same_ids, subject_ids_of
 from primum.records.tokenizer import require_coverage
 from primum.report.language import message
 from primum.workflows.asked import ask_suite
-from primum.workflows.gather import Everyone, Group, everyone, gather, utility
+from primum.workflows.gather import Everyone, Group, Reading, everyone, gather, utility
 from primum.workflows.plan import AuditPlan, AuditResult, Membership, Progress
 from primum.workflows.references import folded_reference, train_references
 from primum.workflows.sampling import token_families
+from primum.workflows.workers import Map, workers
 
 _MEMBERS_STAGE = message("scores of training patients")
 _HELD_OUT_STAGE = message("scores of held-out patients")
@@ -63,7 +58,7 @@ def audit(
 
     Parameters
     ----------
-    model : path or OpenedModel
+    model : path, address of a model server, or OpenedModel
     members, held_out : Records
         Patients who trained the model, and comparable patients who did not.
     references : sequence of paths or OpenedModel
@@ -90,12 +85,12 @@ def audit(
     InputError
         Records, model or references that cannot be used, with the remedy.
     """
-    opened = model if isinstance(model, OpenedModel) else open_model(Path(model))
+    opened = model if isinstance(model, OpenedModel) else open_model(model)
     plan = AuditPlan(
         model=opened,
         members=members,
         held_out=held_out,
-        references=[one if isinstance(one, OpenedModel) else open_model(Path(one)) for one in references],
+        references=[one if isinstance(one, OpenedModel) else open_model(one) for one in references],
         recipe=recipe,
         canaries=canaries,
         only=tuple(tests or ()),
@@ -108,6 +103,11 @@ def audit(
 
 def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: None) -> AuditResult:
     """Carry out a plan; `progress` hears the stage and how many patients it has just finished."""
+    with workers(plan.workers, backend=plan.backend) as apply:
+        return _carried_out(plan, progress, apply)
+
+
+def _carried_out(plan: AuditPlan, progress: Progress, apply: Map) -> AuditResult:
     require_known(plan.only)
     clock = _Clock()
     members, held_out, duplicated, dropped = _separate(plan, progress)
@@ -116,15 +116,19 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
     clock.lap("overlap and coverage")
     references = _references(plan, held_out, progress)
     clock.lap("reference models")
-    sides = _gathered(plan, (members, held_out), references, progress, clock)
+    sides = _gathered(plan, (members, held_out), references, progress, clock, apply)
     progress("statistics", 0)
     people = everyone(*sides, seed=plan.seed)
     require_groups(plan.only, people.scores.subgroups)
     canaries = _canary_scores(plan, references)
     clock.lap("statistics")
-    asked = ask_suite(plan, (members, held_out), people, references, progress=progress, lap=clock.lap)
-    overlap = (duplicated, len(sides[1]) + duplicated, len(sides[0]))
-    findings = _findings(plan, people, canaries, asked.measured, overlap, len(references))
+    asked = ask_suite(
+        plan, (members, held_out), people, references, progress=progress, spent=clock.spend, apply=apply
+    )
+    clock.restart()
+    overlap = Overlap(duplicated, len(sides[1]) + duplicated, len(sides[0]))
+    measurements = _measurements(plan, people, canaries, asked.measured, overlap, len(references))
+    findings = findings_of(measurements)
     clock.lap("statistics")
     result = Audit(
         model=plan.model.ref,
@@ -132,7 +136,7 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
         patients={"members": len(sides[0]), "held_out": len(sides[1])},
         command=plan.command,
         seed=plan.seed,
-        findings=tuple(findings),
+        findings=findings,
         context={
             **utility(*sides),
             **_facts(plan.model),
@@ -140,7 +144,7 @@ def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: N
             "dropped_overlap": dropped,
         },
     )
-    return AuditResult(result, people.scores, asked.measured, asked.passages, clock.seconds)
+    return AuditResult(result, measurements, asked.passages, clock.seconds)
 
 
 def _gathered(
@@ -149,6 +153,7 @@ def _gathered(
     references: Sequence[Scorer],
     progress: Progress,
     clock: "_Clock",
+    apply: Map,
 ) -> tuple[Group, Group]:
     counts = count_codes(sides[0])
     questions = suite.questions(
@@ -159,61 +164,42 @@ def _gathered(
     groups: list[Group] = []
     for stage, records in zip((_MEMBERS_STAGE, _HELD_OUT_STAGE), sides, strict=True):
         progress(stage, 0)
-        groups.append(
-            gather(
-                plan.model,
-                records,
-                references=references,
-                counts=counts,
-                are_members=records is sides[0],
-                families=plan.families,
-                questions=questions,
-                tick=lambda patients, stage=stage: progress(stage, patients),  # type: ignore[misc]
-            )
-        )
+        reading = Reading(plan.model, references, counts, records is sides[0], plan.families, questions)
+        groups.append(gather(reading, records, tick=partial(progress, stage), apply=apply))
         clock.lap(stage)
     return groups[0], groups[1]
 
 
-def _findings(
+def _measurements(
     plan: AuditPlan,
     people: Everyone,
     canaries: CanaryScores | None,
     measured: Sequence[Measured],
-    overlap: tuple[int, int, int],
+    overlap: Overlap,
     reference_count: int,
-) -> list[Finding]:
-    """Judge everything that may alarm together, so that the error budget is the command's."""
+) -> Measurements:
     data = manifest_digest(plan.names) if plan.names else "in memory"
-    frame = Frame(plan.model.ref.digest, data, "scores", plan.membership, plan.seed)
-    settings: dict[str, Scalar] = {
-        "min_k_share": MIN_K_SHARE,
-        "reference_models": reference_count,
-        "reference_design": _design(plan),
-        "reference_digests": " ".join(opened.ref.digest for opened in plan.references),
-        "unscored": people.unscored,
-    }
-    duplicated, held_out, members = overlap
-    claims: list[Claim] = []
-    described: list[Finding] = []
-    if "membership" in families_wanted(plan.only):
-        claims, described = membership_claims(
-            people.scores, frame, canaries=canaries, settings=settings, only=plan.only
-        )
-    for family in measured:
-        more_claims, more_described = family_claims(family, people.scores, frame, only=plan.only)
-        claims += more_claims
-        described += more_described
-    return [
-        overlap_finding(frame, duplicated=duplicated, held_out=held_out, members=members),
-        *judge(claims, design_blind=design_blind(people.scores)),
-        *described,
-    ]
+    return Measurements(
+        scores=people.scores,
+        measured=measured,
+        canaries=canaries,
+        frame=Frame(plan.model.ref.digest, data, "scores", plan.membership, plan.seed),
+        overlap=overlap,
+        settings={
+            "min_k_share": MIN_K_SHARE,
+            "reference_models": reference_count,
+            "reference_design": _design(plan),
+            "reference_digests": " ".join(opened.ref.digest for opened in plan.references),
+            "unscored": people.unscored,
+        },
+        only=tuple(plan.only),
+    )
 
 
 def _facts(model: OpenedModel) -> dict[str, Scalar]:
     return {
         "context": model.context,
+        **({"guessed": "; ".join(model.guessed)} if model.guessed else {}),
         "parameters": model.parameters,
         "vocabulary": len(model.tokenizer.vocabulary),
         "version": metadata.version("primum"),
@@ -247,7 +233,7 @@ def _references(plan: AuditPlan, held_out: Records, progress: Progress) -> list[
                 "vocab.json and token_profile.json.",
                 name=opened.ref.name,
             )
-    given = [opened.scorer for opened in plan.references]
+    given = [_reference(opened) for opened in plan.references]
     if given or plan.recipe is None:
         return given
     progress("reference models", 0)
@@ -262,6 +248,14 @@ def _references(plan: AuditPlan, held_out: Records, progress: Progress) -> list[
             seed=plan.seed,
         )
     return [folded_reference(plan.recipe, plan.model.tokenizer, held_out, seed=plan.seed)]
+
+
+def _reference(opened: OpenedModel) -> Scorer:
+    if isinstance(opened.scorer, Scorer):
+        return opened.scorer
+    raise ModelError(
+        "The reference {name} gives no log-probabilities: give one that does.", name=opened.ref.name
+    )
 
 
 def _design(plan: AuditPlan) -> str:
@@ -300,6 +294,14 @@ class _Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Record a stage that was timed where it ran, maybe beside others."""
+        self.seconds[stage] = seconds
+
+    def restart(self) -> None:
+        """Begin the next stage now."""
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:

@@ -8,18 +8,20 @@ from primum.errors import RecordsError
 from primum.evidence.identity import manifest, manifest_digest
 from primum.fit.protocol import Trainable
 from primum.models.opened import OpenedModel
+from primum.records.converted import RecordsFolder
 from primum.records.families import read_families
-from primum.records.meds import MedsFolder
 from primum.workflows.plan import AuditPlan, Membership
+from primum.workflows.workers import Backend
 
 TRAIN, TUNING, HELD_OUT = "train", "tuning", "held_out"
+_UNSAID = ("--out", "--sign-key")
 
 
 def audit_plan(
     model: OpenedModel,
     *,
-    records: MedsFolder,
-    held_out: MedsFolder | None = None,
+    records: RecordsFolder,
+    held_out: RecordsFolder | None = None,
     references: Sequence[OpenedModel] = (),
     recipe: Trainable | None = None,
     recipe_count: int = 1,
@@ -30,6 +32,8 @@ def audit_plan(
     sampled: int = 500,
     families: Path | None = None,
     show_records: bool = False,
+    workers: int = 1,
+    backend: Backend = "loky",
     command: str = "",
 ) -> AuditPlan:
     """Take members from the train split, references' patients from tuning, the others from held_out.
@@ -42,21 +46,13 @@ def audit_plan(
         A split is missing, or `families` is not a file of code families.
     """
     others = held_out or records
-    splits = list(others.splits())
-    if HELD_OUT not in splits and (held_out is None or len(splits) != 1):
-        raise RecordsError(
-            "{folder} has no held_out split: give patients who did not train the model with --held-out.",
-            folder=str(others.path),
-        )
-    side = HELD_OUT if HELD_OUT in splits else splits[0]
-    digest = records.digest()
-    names = {"members": digest, "held_out": held_out.digest() if held_out else digest}
+    names = {"members": records.digest(), "held_out": others.digest()}
     if families:
         names["families"] = manifest_digest(manifest(families.parent, [families]))
     return AuditPlan(
         model=model,
         members=records.split(TRAIN),
-        held_out=others.split(side),
+        held_out=others.split(_held_out_split(others, alone=held_out is not None)),
         tuning=records.split(TUNING) if TUNING in records.splits() else None,
         canaries=records.canaries(),
         references=references,
@@ -69,17 +65,31 @@ def audit_plan(
         sampled=sampled,
         families=read_families(families) if families else None,
         show_records=show_records,
+        workers=workers,
+        backend=backend,
         names=names,
         command=command,
     )
 
 
+def _held_out_split(others: RecordsFolder, *, alone: bool) -> str:
+    """Name the held-out split; the only split will do in a folder that is given for it alone."""
+    splits = list(others.splits())
+    if HELD_OUT not in splits and not (alone and len(splits) == 1):
+        raise RecordsError(
+            "{folder} has no held_out split: give patients who did not train the model with --held-out, or "
+            "list who did in subject_splits.parquet or .csv (MEDS: in metadata/).",
+            folder=str(others.path),
+        )
+    return HELD_OUT if HELD_OUT in splits else splits[0]
+
+
 def written_command(arguments: Sequence[str]) -> str:
-    """Quote a command line so that a shell reads it back; without --out, which shapes no finding."""
+    """Quote a command line so that a shell reads it back; without what shapes no finding."""
     kept, words = ["primum"], iter(arguments)
     for word in words:
-        if word == "--out":
+        if word in _UNSAID:
             next(words, None)
-        elif not word.startswith("--out="):
+        elif word.partition("=")[0] not in _UNSAID:
             kept.append(word)
     return shlex.join(kept)

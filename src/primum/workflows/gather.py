@@ -1,6 +1,6 @@
 """One streamed reading of the patients: for each, its scores and what the statistics need to know of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +27,20 @@ from primum.records.attributes import (
 )
 from primum.records.blind_features import DENSE_COLUMNS, blind_features
 from primum.records.families import BoolArray, Families, families_of
-from primum.records.histories import FloatArray, Records
+from primum.records.histories import FloatArray, Histories, Records
 from primum.records.ragged import IntArray
 from primum.records.tokens import Kind, TokenBatch
+from primum.workflows.workers import Map
 
 Tick = Callable[[int], None]
+_AT_ONCE = 1000
 # What a family wants of every patient: tokens of a shard to one row a patient.
 Question = Callable[[TokenBatch], NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """All patients of one side, a few numbers each: this is what stays in memory.
+    """Patients of one side, a few numbers each: this is what stays in memory.
 
     `scrubbed` are the features without sensitive codes, where such codes are to be guessed; `asked` holds
     what the other families want of every patient, shape (n, …) each.
@@ -58,52 +60,76 @@ class Group:
         return len(self.rare)
 
 
-def gather(
-    model: OpenedModel,
-    records: Records,
-    *,
-    references: Sequence[Scorer],
-    counts: CodeCounts,
-    are_members: bool,
-    families: Families | None,
-    questions: Mapping[str, Question],
-    tick: Tick,
-) -> Group:
-    """Score and describe each patient, a shard at a time; `questions` are asked of each shard."""
-    tables, rare, features, scrubbed, scores, predicted = [], [], [], [], [], []
-    token_counts, holders = (np.zeros(len(model.tokenizer.vocabulary), np.int64) for _ in range(2))
-    asked: dict[str, list[NDArray[Any]]] = {name: [] for name in questions}
-    for shard in records.shards():
-        table = describe(shard, families)
-        tokens = model.tokenizer.encode(shard)
-        tables.append(table)
-        rare.append(rare_holders(shard, counts, own_counted=are_members))
-        features.append(blind_features(shard, table))
-        if "sensitive" in questions:
-            sensitive = np.any(list(families_of(shard.codes, families).values()), axis=0)
-            scrubbed.append(blind_features(shard, table, without=sensitive))
-        scores.append(membership_scores(model.scorer, tokens, references=references))
-        predicted.append(_clinical(tokens))
-        token_counts += np.bincount(
-            tokens.token_ids[tokens.kinds == Kind.CLINICAL], minlength=len(token_counts)
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is asked of each shard; called with one, here or in another process."""
+
+    model: OpenedModel
+    references: Sequence[Scorer]
+    counts: CodeCounts
+    are_members: bool
+    families: Families | None
+    questions: Mapping[str, Question]
+
+    def __call__(self, shard: Histories) -> Group:
+        """Score and describe the patients of a shard."""
+        table = describe(shard, self.families)
+        tokens = self.model.tokenizer.encode(shard)
+        scrubbed = None
+        if "sensitive" in self.questions:
+            sensitive = np.any(list(families_of(shard.codes, self.families).values()), axis=0)
+            scrubbed = blind_features(shard, table, without=sensitive)
+        clinical = tokens.token_ids[tokens.kinds == Kind.CLINICAL]
+        return Group(
+            table,
+            rare_holders(shard, self.counts, own_counted=self.are_members),
+            blind_features(shard, table),
+            scrubbed,
+            membership_scores(self.model.scorer, tokens, references=self.references),
+            _clinical(tokens),
+            np.bincount(clinical, minlength=len(self.model.tokenizer.vocabulary)),
+            _holders(tokens),
+            {name: question(tokens) for name, question in self.questions.items()},
         )
-        holders += _holders(tokens)
-        for name, question in questions.items():
-            asked[name].append(question(tokens))
-        tick(len(shard))
-    if not tables:
+
+
+def gather(reading: Reading, records: Records, *, tick: Tick, apply: Map = map) -> Group:
+    """Score and describe each patient, a shard at a time; `apply` may do so in other processes."""
+    groups: list[Group] = []
+    for group in apply(reading, _blocks(records)):
+        groups.append(group)
+        tick(len(group))
+    if not groups:
         raise RecordsError("There is no patient to read: the records are empty.")
+    return _joined(groups)
+
+
+def _blocks(records: Records) -> Iterator[Histories]:
+    """Cut large shards: what is asked of each patient is larger than the record, and workers share better."""
+    for shard in records.shards():
+        for first in range(0, len(shard), _AT_ONCE):
+            last = min(first + _AT_ONCE, len(shard))
+            yield shard if last - first == len(shard) else shard.select(np.arange(first, last))
+
+
+def _joined(groups: Sequence[Group]) -> Group:
+    """Put the patients of several shards one after the other."""
+    scrubbed = [group.scrubbed for group in groups if group.scrubbed is not None]
     return Group(
-        join_tables(tables),
-        np.concatenate(rare),
-        sparse.vstack(features, format="csr"),
+        join_tables([group.table for group in groups]),
+        np.concatenate([group.rare for group in groups]),
+        sparse.vstack([group.features for group in groups], format="csr"),
         sparse.vstack(scrubbed, format="csr") if scrubbed else None,
-        {name: np.concatenate([part[name] for part in scores]) for name in scores[0]},
-        np.concatenate(predicted),
-        token_counts,
-        holders,
-        {name: np.concatenate(parts) for name, parts in asked.items()},
+        _by_name([group.components for group in groups]),
+        np.concatenate([group.clinical_tokens for group in groups]),
+        np.sum([group.token_counts for group in groups], axis=0),
+        np.sum([group.holders for group in groups], axis=0),
+        _by_name([group.asked for group in groups]),
     )
+
+
+def _by_name(columns: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([one[name] for one in columns]) for name in columns[0]}
 
 
 def _holders(tokens: TokenBatch) -> IntArray:
@@ -148,56 +174,40 @@ class Everyone:
 
 def everyone(members: Group, held_out: Group, *, seed: int) -> Everyone:
     """Put both sides in one order."""
-    is_member = np.arange(len(members) + len(held_out)) < len(members)
-    components = {
-        name: np.concatenate([members.components[name], held_out.components[name]])
-        for name in members.components
-    }
-    table = join_tables([members.table, held_out.table])
-    scorable = np.isfinite(components["loss"])
+    both = _joined([members, held_out])
+    is_member = np.arange(len(both)) < len(members)
+    scored = both.components.get("loss", both.clinical_tokens)
+    scorable = np.isfinite(scored) & (both.clinical_tokens > 0)
     if not (scorable & is_member).any() or not (scorable & ~is_member).any():
         raise RecordsError(
             "On one side no patient has two events that the model knows: check that the token profile fits "
             "these records."
         )
-    features = sparse.vstack([members.features, held_out.features], format="csr")
-    groups = subgroups(
-        table,
-        rare=np.concatenate([members.rare, held_out.rare]),
-        small_cell=small_cells(table, is_member),
-    )
-    scores = PatientScores(
-        is_member[scorable],
-        blind_scores(features[scorable], is_member[scorable], seed=seed, dense_columns=DENSE_COLUMNS),
-        strata(table)[scorable],
-        {name: values[scorable] for name, values in components.items()},
-        # A site is named in the report as the records name it: not when it would point at a few people.
-        {
-            name: mask[scorable]
-            for name, mask in groups.items()
-            if not name.startswith("site=") or mask[scorable].sum() >= SMALLEST_CELL
-        },
-    )
-    described = table.select(np.flatnonzero(scorable))
+    groups = subgroups(both.table, rare=both.rare, small_cell=small_cells(both.table, is_member))
+    features = both.features[scorable]
+    table = both.table.select(np.flatnonzero(scorable))
     return Everyone(
-        scores,
-        described,
-        {
-            name: np.concatenate([members.asked[name], held_out.asked[name]])[scorable]
-            for name in members.asked
-        },
-        _blind_guesses(members, held_out, scorable, described, seed=seed),
-        members.holders + held_out.holders,
+        PatientScores(
+            is_member[scorable],
+            blind_scores(features, is_member[scorable], seed=seed, dense_columns=DENSE_COLUMNS),
+            strata(both.table)[scorable],
+            {name: values[scorable] for name, values in both.components.items()},
+            # A site is named in the report as the records name it: not when it would point at a few people.
+            {
+                name: mask[scorable]
+                for name, mask in groups.items()
+                if not name.startswith("site=") or mask[scorable].sum() >= SMALLEST_CELL
+            },
+        ),
+        table,
+        {name: answers[scorable] for name, answers in both.asked.items()},
+        None if both.scrubbed is None else _blind_guesses(both.scrubbed[scorable], table, seed=seed),
+        both.holders,
         int((~scorable).sum()),
     )
 
 
-def _blind_guesses(
-    members: Group, held_out: Group, scorable: BoolArray, table: PatientTable, *, seed: int
-) -> FloatArray | None:
-    if members.scrubbed is None or held_out.scrubbed is None:
-        return None
-    features = sparse.vstack([members.scrubbed, held_out.scrubbed], format="csr")[scorable]
+def _blind_guesses(features: sparse.csr_matrix, table: PatientTable, *, seed: int) -> FloatArray:
     return blind_guesses(features, table.family_labels(), dense_columns=DENSE_COLUMNS, seed=seed)
 
 
@@ -207,5 +217,7 @@ def utility(members: Group, held_out: Group) -> dict[str, float]:
     known = held_out.token_counts
     unigram = -float(known @ np.log(smoothed / smoothed.sum())) / max(1, int(known.sum()))
     weights = held_out.clinical_tokens
+    if "loss" not in held_out.components:
+        return {"unigram_loss": unigram}
     loss = -float(np.nansum(held_out.components["loss"] * weights)) / max(1, int(weights.sum()))
     return {"held_out_loss": loss, "unigram_loss": unigram}

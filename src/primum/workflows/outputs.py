@@ -4,19 +4,22 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from primum.errors import InputError, MachineError
-from primum.evidence.measured import FloatArray, IntArray, Measured
-from primum.evidence.membership import combined_score
+from primum.evidence.claims import order_of
+from primum.evidence.measured import IntArray
 from primum.report.files import write_audit
 from primum.report.language import Language
+from primum.report.signature import sign
+from primum.workflows.confidential import CONFIDENTIAL, write_measurements
 from primum.workflows.plan import AuditResult
 
 
@@ -81,18 +84,23 @@ def _disk(target: Path, error: OSError) -> MachineError:
     )
 
 
-def write_result(folder: Path, result: AuditResult, *, language: Language) -> None:
-    """Write the shareable files and, readable by their owner only, the confidential ones."""
-    write_audit(folder, result.audit, run=run_facts(result.seconds), language=language)
-    confidential = folder / "confidential"
+def write_result(
+    folder: Path, result: AuditResult, *, language: Language, sign_key: Ed25519PrivateKey | None = None
+) -> None:
+    """Write the shareable files, signed where a key is given, and for their owner the confidential ones."""
+    run = run_facts(result.seconds)
+    if sign_key is not None:
+        run["signer"] = sign_key.public_key().public_bytes_raw().hex()
+    write_audit(folder, result.audit, run=run, language=language)
+    if sign_key is not None:
+        sign(folder, sign_key)
+    confidential = folder / CONFIDENTIAL
     confidential.mkdir(mode=0o700)
-    # Numbered by chance: the order of the records would name the patients.
-    order = np.random.default_rng().permutation(len(result.scores.is_member))
-    tables = {"scores": scores_table(result, order), "passages": passages_table(result, order)}
-    for name, table in tables.items():
-        target = confidential / f"{name}.parquet"
-        table.write_parquet(target)
-        target.chmod(0o600)
+    order = order_of(result.measurements)
+    write_measurements(confidential, result.measurements, order=order)
+    passages_table(result, order).write_parquet(confidential / "passages.parquet")
+    for path in confidential.iterdir():
+        path.chmod(0o600)
 
 
 def run_facts(seconds: Mapping[str, float]) -> dict[str, object]:
@@ -107,39 +115,6 @@ def run_facts(seconds: Mapping[str, float]) -> dict[str, object]:
             "python": platform.python_version(),
         },
     }
-
-
-def scores_table(result: AuditResult, order: IntArray) -> pl.DataFrame:
-    """One row a patient, in `order`; null where a test did not ask the patient."""
-    scores = result.scores
-    _, combined = combined_score(scores.components)
-    columns = {
-        "member": scores.is_member,
-        "combined": combined,
-        "blind": scores.blind,
-        "stratum": scores.strata,
-        **scores.components,
-        **{f"in:{name}": mask for name, mask in scores.subgroups.items()},
-        **_measured_columns(result.measured, len(order)),
-    }
-    numbered = {"patient": np.arange(len(order)), **{name: column[order] for name, column in columns.items()}}
-    return pl.DataFrame(numbered, nan_to_null=True)
-
-
-def _measured_columns(measured: Sequence[Measured], patients: int) -> dict[str, FloatArray]:
-    columns: dict[str, FloatArray] = {}
-    for family in measured:
-        values = dict(family.scores)
-        for test, guesses in family.guesses.items():
-            for place, fact in enumerate(guesses.names):
-                values[f"{test}:{fact}"] = guesses.scores[:, place]
-                values[f"{test}:{fact}:true"] = guesses.labels[:, place].astype(np.float64)
-                if guesses.blind is not None:
-                    values[f"{test}:{fact}:blind"] = guesses.blind[:, place]
-        for name, column in values.items():
-            columns[name] = np.full(patients, np.nan)
-            columns[name][family.rows] = column
-    return columns
 
 
 def passages_table(result: AuditResult, order: IntArray) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from primum.audits.privacy.extraction import Passage
 from primum.evidence.audit import Audit
+from primum.evidence.claims import Measurements
 from primum.evidence.measured import Measured
 from primum.evidence.membership import PatientScores
 from primum.fit.protocol import Trainable
@@ -13,6 +14,7 @@ from primum.models.opened import OpenedModel
 from primum.records.canaries import CanaryPlan
 from primum.records.families import Families
 from primum.records.histories import Records
+from primum.workflows.workers import Backend
 
 Membership = Literal["observed", "randomised"]
 Progress = Callable[[str, int], None]
@@ -47,6 +49,10 @@ class AuditPlan:
         Sensitive families of codes; None means the built-in ones.
     show_records : bool
         Write the codes of extractable passages into the confidential folder, not only their families.
+    workers : int
+        Processes; 1 works in this one.
+    backend : {"loky", "ray", "dask"}
+        What starts them.
     names : mapping of str to str
         Role to digest of its files, where there are files.
     command : str
@@ -67,6 +73,8 @@ class AuditPlan:
     sampled: int = 500
     families: Families | None = None
     show_records: bool = False
+    workers: int = 1
+    backend: Backend = "loky"
     names: Mapping[str, str] = field(default_factory=dict)
     command: str = "primum.audit(...)"
 
@@ -76,7 +84,16 @@ class AuditResult:
     """The shareable audit, what stays confidential, and seconds by stage."""
 
     audit: Audit
-    scores: PatientScores
-    measured: Sequence[Measured]
+    measurements: Measurements
     passages: Sequence[Passage]
     seconds: Mapping[str, float]
+
+    @property
+    def scores(self) -> PatientScores:
+        """What membership is told from."""
+        return self.measurements.scores
+
+    @property
+    def measured(self) -> Sequence[Measured]:
+        """What the other families measured."""
+        return self.measurements.measured

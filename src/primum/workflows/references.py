@@ -1,17 +1,18 @@
 """Reference models: how likely each history would be to a model that never saw it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from primum.errors import InputError
+from primum.evidence.naming import FEWEST_REFERENCES
 from primum.fit.protocol import Trainable
 from primum.models.protocols import Scorer
 from primum.records.histories import FloatArray, Histories, Records
 from primum.records.ragged import IntArray
 from primum.records.tokenizer import Tokenizer
-from primum.records.tokens import TokenBatch, join_tokens
+from primum.records.tokens import Kind, TokenBatch, join_tokens
 
 # The checkpoint is chosen on patients whom nobody is asked about.
 _VALIDATION_SHARE = 0.15
@@ -53,9 +54,28 @@ def _coin(subject: int, seed: int) -> bool:
 def train_references(
     recipe: Trainable, tokenizer: Tokenizer, tuning: Records, *, count: int, seed: int
 ) -> list[Scorer]:
-    """Train `count` references on patients who are neither members nor held-out."""
+    """Train `count` references on patients who are neither members nor held-out.
+
+    Enough of them to name patients see a random half each: their spread must show what other people in the
+    training would have changed, as the audited model's training was of other people (Carlini et al. 2022).
+    """
     tokens = _tokens(tokenizer, tuning.shards())
-    return [_train(recipe, tokens, seed=seed + number) for number in range(count)]
+    if count < FEWEST_REFERENCES:
+        return [_train(recipe, tokens, seed=seed + number) for number in range(count)]
+    halves = (_halves(tokens, seed=seed + number)[0] for number in range(count))
+    return [_train(recipe, half, seed=seed + number) for number, half in enumerate(halves)]
+
+
+def folded_references(
+    recipe: Trainable, tokenizer: Tokenizer, held_out: Records, *, count: int, seed: int
+) -> list[Scorer]:
+    """Train `count` pairs, each on two other halves of the held-out patients.
+
+    One reference of each pair saw none of a patient, so that everyone is scored by `count` models; 16 name
+    patients, at the price of 32 trainings.
+    """
+    seeds = range(seed, seed + 2 * count, 2)
+    return [folded_reference(recipe, tokenizer, held_out, seed=one) for one in seeds]
 
 
 def folded_reference(
@@ -63,10 +83,29 @@ def folded_reference(
 ) -> FoldedReference:
     """Train two references on the held-out patients themselves, when there is nobody else."""
     tokens = _tokens(tokenizer, held_out.shards())
-    order = np.random.default_rng(seed).permutation(len(tokens))
-    halves = [tokens.select(np.sort(half)) for half in np.array_split(order, 2)]
+    halves = _halves(tokens, seed=seed)
     first, second = (_train(recipe, half, seed=seed + number) for number, half in enumerate(halves))
     return FoldedReference(first, second, halves[0].subject_ids, halves[1].subject_ids, seed)
+
+
+def reference_losses(tokens: TokenBatch, *, references: Sequence[Scorer]) -> FloatArray:
+    """Score each patient under each reference; shape (n, references), NaN where nothing can be scored.
+
+    Mean natural log p over clinical tokens, as the audited model's ``loss``.
+    """
+    clinical = [tokens.kinds_of(patient)[1:] == Kind.CLINICAL for patient in range(len(tokens))]
+    rows = [one.log_probs(tokens) for one in references]
+    return np.array(
+        [
+            [row[place][mask].mean() if mask.any() else np.nan for row in rows]
+            for place, mask in enumerate(clinical)
+        ]
+    )
+
+
+def _halves(tokens: TokenBatch, *, seed: int) -> list[TokenBatch]:
+    order = np.random.default_rng(seed).permutation(len(tokens))
+    return [tokens.select(np.sort(half)) for half in np.array_split(order, 2)]
 
 
 def _tokens(tokenizer: Tokenizer, shards: Iterator[Histories]) -> TokenBatch:

@@ -27,13 +27,14 @@ BoolArray = NDArray[np.bool_]
 
 
 def membership_scores(
-    model: Scorer, tokens: TokenBatch, *, references: Sequence[Scorer] = ()
+    model: object, tokens: TokenBatch, *, references: Sequence[Scorer] = ()
 ) -> dict[str, FloatArray]:
     """Score each patient; higher = more member-like; NaN where a history has no clinical token to predict.
 
     Parameters
     ----------
-    model : Scorer
+    model : object
+        A :class:`primum.models.protocols.Scorer`, or there is no score at all.
     tokens : TokenBatch
         `n` patients.
     references : sequence of Scorer
@@ -53,10 +54,12 @@ def membership_scores(
             for score, mask in zip(scored, clinical, strict=True)
         ]
         result = {"min_k_pp": _each(standard, _lowest)}
-    else:
+    elif isinstance(model, Scorer):
         raw = model.log_probs(tokens)
         log_probs = [values[mask] for values, mask in zip(raw, clinical, strict=True)]
         result = {}
+    else:
+        return {}
     result["loss"] = _each(log_probs, _mean)
     result["min_k"] = _each(log_probs, _lowest)
     if references:

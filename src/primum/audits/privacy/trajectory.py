@@ -26,8 +26,8 @@ from primum.audits.privacy.transport import (
 )
 from primum.evidence.finding import Message, Scalar
 from primum.evidence.measured import Measured
-from primum.models.protocols import Generator, Sampling, Scorer
-from primum.records.excerpts import excerpts
+from primum.models.protocols import Generator, Recorded, Recording, Sampling, Scorer
+from primum.records.excerpts import Anatomy, excerpts
 from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray
 from primum.records.tokens import Kind, TokenBatch
@@ -44,6 +44,7 @@ class _Asked:
     """The patients with enough events: what the model is shown, and what came next."""
 
     patients: IntArray
+    known_events: int
     prompts: TokenBatch
     whole: TokenBatch
     truth: Trajectories
@@ -66,7 +67,8 @@ def trajectory(model: object, references: Sequence[object], subjects: Subjects) 
     Parameters
     ----------
     model : object
-        A :class:`primum.models.protocols.Generator`, or the three tests that sample are refused; a
+        A :class:`primum.models.protocols.Generator`, or :class:`primum.models.protocols.Recorded` with its
+        own beginnings and samples, or the three tests that sample are refused; a
         :class:`primum.models.protocols.Scorer`, or the likelihood is.
     references : sequence of object
         Of the same vocabulary; each serves where it can.
@@ -87,33 +89,51 @@ def trajectory(model: object, references: Sequence[object], subjects: Subjects) 
         - ``trajectory.likelihood``: mean natural log p of the true clinical tokens, each given all before it;
           with references that score, minus the mean of theirs.
     """
-    asked = _ask(subjects)
-    settings: dict[str, Scalar] = {
-        "calibrated": any(isinstance(one, Scorer) for one in references),
-        "calibrated_distance": any(isinstance(one, Generator) for one in references),
-        "known_events": KNOWN,
-        "fewest_events": FEWEST,
-        "true_codes": EVENTS,
-        "verbatim_codes": VERBATIM,
-        "samples": SAMPLES,
-        "max_tokens": asked.max_tokens,
-        "temperature": TEMPERATURE,
-    }
+    recording = model.recorded(subjects.tokens) if isinstance(model, Recorded) else None
+    asked = _ask(subjects, None if recording is None else recording.shown)
+    # What was shown to a recorded model is shown to no other.
+    peers = [one for one in references if isinstance(one, Generator) and recording is None]
     scores: dict[str, FloatArray] = {}
     refused: dict[str, Message] = {}
-    if isinstance(model, Generator):
-        values, excess = _sampled(model, references, subjects, asked)
+    settings = _settings(asked, recording, calibrated=bool(peers))
+    if (samples := _samples(model, recording, subjects, asked)) is not None:
+        values, excess = _sampled(samples, peers, subjects, asked)
         scores |= values
         settings |= excess
     else:
         refused |= {test: Message("model_cannot", {"protocol": "Generator"}) for test in _GENERATED}
     if isinstance(model, Scorer):
         others = [_likelihood(one, asked) for one in references if isinstance(one, Scorer)]
+        settings["calibrated"] = bool(others)
         scores["trajectory.likelihood"] = _likelihood(model, asked) - _mean(others)
     else:
         refused["trajectory.likelihood"] = Message("model_cannot", {"protocol": "Scorer"})
     spread = {test: asked.spread(values, len(subjects)) for test, values in scores.items()}
     return Measured(subjects.rows, scores=spread, settings=settings, refused=refused)
+
+
+def _settings(asked: _Asked, recording: Recording | None, *, calibrated: bool) -> dict[str, Scalar]:
+    return {
+        "calibrated": False,
+        "calibrated_distance": calibrated,
+        "known_events": KNOWN if recording is None else asked.known_events,
+        "fewest_events": FEWEST,
+        "true_codes": EVENTS,
+        "verbatim_codes": VERBATIM,
+        "samples": SAMPLES if recording is None else len(recording.samples),
+        "max_tokens": asked.max_tokens,
+        "temperature": TEMPERATURE if recording is None else None,
+    }
+
+
+def _samples(
+    model: object, recording: Recording | None, subjects: Subjects, asked: _Asked
+) -> list[Trajectories] | None:
+    """Return a list of samples, each of every patient asked; None when the model cannot give any."""
+    if recording is not None:
+        kept = (batch.select(asked.patients) for batch in recording.samples)
+        return [trajectories(batch, subjects.tokenizer, most=EVENTS) for batch in kept]
+    return _continued(model, subjects, asked) if isinstance(model, Generator) else None
 
 
 def recovered(truth: IntArray, generated: IntArray, *, weights: FloatArray) -> float:
@@ -135,22 +155,28 @@ def recovered(truth: IntArray, generated: IntArray, *, weights: FloatArray) -> f
     return float(found / total)
 
 
-def _ask(subjects: Subjects) -> _Asked:
-    """Cut prompts and continuations by one rule for everyone; prompts lose their oldest events first."""
+def _ask(subjects: Subjects, shown: IntArray | None) -> _Asked:
+    """Cut prompts and continuations by one rule for everyone; prompts lose their oldest events first.
+
+    `shown`, shape (n,), says how many tokens stood in recorded prompts; without it the first ten events do.
+    """
     anatomy, tokens = subjects.anatomy, subjects.tokens
     max_tokens = min(MOST_TOKENS, subjects.context // 2)
-    patients = np.flatnonzero(anatomy.counts >= FEWEST)
-    first = anatomy.offsets[patients] + KNOWN
+    known = np.full(len(tokens), KNOWN) if shown is None else _events_in(anatomy, shown)
+    told = known >= 0 if shown is None else shown > 0
+    patients = np.flatnonzero(told & (anatomy.counts >= known + FEWEST - KNOWN))
+    first = anatomy.offsets[patients] + known[patients]
     last = np.minimum(first + EVENTS, anatomy.offsets[patients + 1]) - 1
     begin, end = anatomy.start[first], anatomy.stop[last]
     end = np.minimum(end, begin + max_tokens)
     room = subjects.context - max_tokens
     header = np.minimum(anatomy.header[patients], room)
-    shown = np.maximum(header, begin - (room - header))
+    cut = np.maximum(header, begin - (room - header))
     return _Asked(
         patients,
-        excerpts(tokens, patients, header=header, start=shown, stop=begin),
-        excerpts(tokens, patients, header=header, start=shown, stop=end),
+        round(known[patients].mean()) if len(patients) else 0,
+        excerpts(tokens, patients, header=header, start=cut, stop=begin),
+        excerpts(tokens, patients, header=header, start=cut, stop=end),
         trajectories(
             excerpts(tokens, patients, header=np.zeros_like(header), start=begin, stop=end),
             subjects.tokenizer,
@@ -160,12 +186,17 @@ def _ask(subjects: Subjects) -> _Asked:
     )
 
 
+def _events_in(anatomy: Anatomy, shown: IntArray) -> IntArray:
+    """Count the events of each patient that lie whole within its first tokens, shape (n,)."""
+    inside = anatomy.stop <= shown[anatomy.owner]
+    return np.bincount(anatomy.owner[inside], minlength=len(shown))
+
+
 def _sampled(
-    model: Generator, references: Sequence[object], subjects: Subjects, asked: _Asked
+    samples: list[Trajectories], references: Sequence[Generator], subjects: Subjects, asked: _Asked
 ) -> tuple[dict[str, FloatArray], dict[str, Scalar]]:
     """Return the scores that need samples, and the mean excess over the references for each side."""
-    samples = _continued(model, subjects, asked)
-    others = [_continued(one, subjects, asked) for one in references if isinstance(one, Generator)]
+    others = [_continued(one, subjects, asked) for one in references]
     weights, truth = subjects.surprisal, asked.truth
     codes = _codes(samples, truth, weights)
     exactly = np.array([_verbatim(samples, truth, row) for row in range(len(truth))], np.float64)

@@ -1,0 +1,128 @@
+"""One page for a data-protection officer: what was audited, who is concerned, what it means, what to do."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from primum.evidence.audit import Audit
+from primum.report import sentences
+from primum.report.advice import next_steps
+from primum.report.answers import tone_of
+from primum.report.attacks import title_of_family
+from primum.report.language import Language, message
+
+_STEPS_SHOWN = 2
+_TEST = message(
+    "EDPB Opinion 28/2024 asks whether, with all means reasonably likely to be used, the likelihood of "
+    "drawing personal data from the model, by its insides or by queries, is insignificant for every person."
+)
+_NEITHER_WAY = message("This audit is evidence neither way and cannot be relied on for that question.")
+_STAYS = message(
+    "Until shown otherwise, treat the model as personal data concerning health (GDPR, articles 4 and 9): "
+    "whoever holds it needs a legal basis, a purpose and security, as for the records themselves."
+)
+_MEANING = {
+    "harm": (
+        message(
+            "For the leaks below this audit found it not insignificant. Whether such means are reasonably "
+            "likely to be used is for the controller to judge, and to write down."
+        ),
+        _STAYS,
+        message(
+            "If the model has already left the circle of those entitled to the records, examine whether that "
+            "is a personal data breach (articles 33 and 34)."
+        ),
+    ),
+    "clear": (
+        message(
+            "The attacks tried drew nothing out that matters. That speaks for a low likelihood and does not "
+            "prove it: other attacks, or more patients, may find more. The controller decides, and writes "
+            "down why."
+        ),
+    ),
+    "unknown": (_NEITHER_WAY, _STAYS),
+    "confounded": (_NEITHER_WAY, _STAYS),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question of the page and its answer, a sentence a line."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def summary(audit: Audit, run: Mapping[str, object], *, language: Language) -> tuple[Row, ...]:
+    """Answer what a data-protection officer asks first; the headline of the report stands above.
+
+    Parameters
+    ----------
+    audit : Audit
+    run : mapping
+        As in ``run.json``; ``date``, and ``signer``, the public key of whoever signed, are told if there.
+    language : Language
+
+    Returns
+    -------
+    tuple of Row
+    """
+    leaks = any(finding.verdict == "leak" for finding in audit.findings)
+    tone = tone_of(audit)
+    meaning = _MEANING["unknown" if tone == "harm" and not leaks else tone]
+    return tuple(
+        Row(language.text(title), tuple(lines))
+        for title, lines in (
+            (message("What was audited, and by whom"), _audited(audit, run, language)),
+            (message("Who is concerned"), _concerned(audit, language)),
+            (message("What it means for data protection"), map(language.text, (_TEST, *meaning))),
+            (message("What to do next"), next_steps(audit, language=language)[:_STEPS_SHOWN]),
+            (message("What was not tested"), _untested(audit, language)),
+        )
+    )
+
+
+def _audited(audit: Audit, run: Mapping[str, object], language: Language) -> Iterator[str]:
+    yield language.text(
+        "The model {name}, whose fingerprint begins with {digest}; with Primum {version}, {date}.",
+        name=audit.model.name,
+        digest=audit.model.digest[:12],
+        version=audit.context.get("version"),
+        date=language.date(run["date"]) if "date" in run else None,
+    )
+    if "signer" in run:
+        yield language.text(
+            "Signed with the key {key}: primum report check tells whether it is so.", key=run["signer"]
+        )
+    else:
+        yield language.text("Not signed: the report does not prove who made it.")
+
+
+def _concerned(audit: Audit, language: Language) -> Iterator[str]:
+    yield language.text(
+        "{members} patients whose records trained the model. They were compared with {held_out} similar "
+        "patients whom it never saw.",
+        members=sentences.count(audit.patients.get("members"), language=language),
+        held_out=sentences.count(audit.patients.get("held_out"), language=language),
+    )
+    groups = dict.fromkeys(group for one in audit.findings if one.harmful for group in one.subgroups)
+    if groups:
+        yield language.text(
+            "Groups in which a leak was shown on its own: {groups}.",
+            groups=", ".join(sentences.group_name(group, language=language) for group in groups),
+        )
+
+
+def _untested(audit: Audit, language: Language) -> Iterator[str]:
+    missing = [
+        title_of_family(one.test, language=language)
+        for one in audit.findings
+        if one.primary and one.verdict == "not_applicable"
+    ]
+    if missing:
+        yield language.text(
+            "Attacks that this model or this command left out: {tests}.", tests=" · ".join(missing)
+        )
+    yield language.text(
+        "Only attacks on the privacy of the training patients were tried. Whether the model is right, fair "
+        "or hard to fool, and how it is kept and served, are other questions."
+    )

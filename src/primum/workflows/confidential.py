@@ -1,0 +1,266 @@
+"""The confidential folder: every number by patient from which the findings are made, kept and read back.
+
+``scores.parquet`` holds one row a patient; ``curves.parquet`` the curves of the same patients;
+``canaries.parquet`` one row a planted record or twin; ``measurements.json`` says which column is what. None
+holds an identifier, and the rows are sorted by their own numbers.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from primum.errors import InputError, MachineError
+from primum.evidence.audit import SCHEMA
+from primum.evidence.canonical import canonical_bytes
+from primum.evidence.claims import Measurements, Overlap, columns_of
+from primum.evidence.contrast import Frame
+from primum.evidence.finding import Message, Scalar
+from primum.evidence.measured import Curve, FloatArray, Guesses, IntArray, Measured
+from primum.evidence.membership import COMPONENTS, CanaryScores, PatientScores, combined_score
+from primum.evidence.rules import RULES
+from primum.report.files import read_as
+from primum.report.language import clean_text
+
+CONFIDENTIAL = "confidential"
+SCORES, CURVES, CANARIES, KEPT = "scores.parquet", "curves.parquet", "canaries.parquet", "measurements.json"
+_MOST_STRATA = 10_000
+
+
+@dataclass(frozen=True)
+class _KeptGuesses:
+    test: str
+    facts: tuple[str, ...]
+    blind: bool
+
+
+@dataclass(frozen=True)
+class _KeptCurve:
+    test: str
+    name: str
+    x: tuple[float, ...]
+    unit: str
+
+    def columns(self) -> list[str]:
+        return [f"{self.test}:{self.name}:{place}" for place in range(len(self.x))]
+
+
+@dataclass(frozen=True)
+class _KeptRefusal:
+    test: str
+    reason: Message
+
+
+@dataclass(frozen=True)
+class _KeptFamily:
+    scores: tuple[str, ...]
+    guesses: tuple[_KeptGuesses, ...]
+    curves: tuple[_KeptCurve, ...]
+    refused: tuple[_KeptRefusal, ...]
+    settings: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    frame: Frame
+    overlap: Overlap
+    only: tuple[str, ...]
+    components: tuple[str, ...]
+    subgroups: tuple[str, ...]
+    canaries: bool
+    families: tuple[_KeptFamily, ...]
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    schema: str = SCHEMA
+
+
+def write_measurements(folder: Path, measurements: Measurements, *, order: IntArray) -> None:
+    """Write the tables of the confidential folder, patients in `order`, and what their columns are."""
+    scores_table(measurements, order).write_parquet(folder / SCORES)
+    _curves_table(measurements, order).write_parquet(folder / CURVES)
+    if canaries := measurements.canaries:
+        columns = {"score": canaries.score, "planted": canaries.planted, "copies": canaries.copies}
+        pl.DataFrame(columns).sort(list(columns)).write_parquet(folder / CANARIES)
+    kept = _Kept(
+        measurements.frame,
+        measurements.overlap,
+        measurements.only,
+        tuple(measurements.scores.components),
+        tuple(measurements.scores.subgroups),
+        measurements.canaries is not None,
+        tuple(map(_kept_family, measurements.measured)),
+        measurements.settings,
+    )
+    (folder / KEPT).write_bytes(canonical_bytes(kept))
+
+
+def scores_table(measurements: Measurements, order: IntArray) -> pl.DataFrame:
+    """One row a patient, in `order`; null where a test did not ask the patient."""
+    components, columns = measurements.scores.components, columns_of(measurements)
+    if components:
+        columns = {"combined": combined_score(components)[1], **columns}
+    numbered = {"patient": np.arange(len(order)), **{name: column[order] for name, column in columns.items()}}
+    return pl.DataFrame(numbered, nan_to_null=True)
+
+
+def _curves_table(measurements: Measurements, order: IntArray) -> pl.DataFrame:
+    columns: dict[str, NDArray[Any]] = {"patient": np.arange(len(order))}
+    for family in measurements.measured:
+        for kept in _kept_curves(family):
+            values = family.curves[kept.test][kept.name].values
+            for name, value in zip(kept.columns(), values.T, strict=True):
+                column = np.full(len(order), np.nan)
+                column[family.rows] = value
+                columns[name] = column[order]
+    return pl.DataFrame(columns, nan_to_null=True)
+
+
+def _kept_family(family: Measured) -> _KeptFamily:
+    return _KeptFamily(
+        tuple(family.scores),
+        tuple(_KeptGuesses(test, one.names, one.blind is not None) for test, one in family.guesses.items()),
+        tuple(_kept_curves(family)),
+        tuple(_KeptRefusal(test, reason) for test, reason in family.refused.items()),
+        family.settings,
+    )
+
+
+def _kept_curves(family: Measured) -> Iterator[_KeptCurve]:
+    for test, curves in family.curves.items():
+        for name, curve in curves.items():
+            yield _KeptCurve(test, name, curve.x, curve.unit)
+
+
+def read_measurements(folder: Path) -> Measurements:
+    """Read what :func:`write_measurements` wrote; the files may come from anyone.
+
+    Raises
+    ------
+    MachineError
+        There is no ``scores.parquet``: it stayed where the audit was made.
+    InputError
+        A file is missing or broken, or a column is missing, of another type, or holds what it cannot hold.
+    """
+    if not (folder / SCORES).is_file():
+        raise MachineError(
+            "{file} is not there: recompute where the audit was made, its confidential folder stays there.",
+            file=clean_text(folder / SCORES),
+        )
+    kept = read_as(_Kept, folder / KEPT)
+    tests = [test for one in kept.families for test in (*one.scores, *(each.test for each in one.guesses))]
+    refused = [each.test for one in kept.families for each in one.refused]
+    unknown = {*tests, *refused} - RULES.keys() | set(kept.components) - set(COMPONENTS)
+    if unknown:
+        raise InputError(
+            "{file} names a test that this version does not know: use the version of primum that wrote it.",
+            file=KEPT,
+        )
+    scores, curves = _Table(folder, SCORES), _Table(folder, CURVES)
+    strata = scores.column("stratum", pl.Int64)
+    if strata.min(initial=0) < 0 or strata.max(initial=0) >= _MOST_STRATA or kept.frame.seed < 0:
+        raise scores.misfit("stratum")
+    return Measurements(
+        scores=PatientScores(
+            scores.column("member", pl.Boolean),
+            scores.column("blind", pl.Float64),
+            strata,
+            {name: scores.column(name, pl.Float64) for name in kept.components},
+            {name: scores.column(f"in:{name}", pl.Boolean) for name in kept.subgroups},
+        ),
+        measured=[_read_family(one, scores, curves) for one in kept.families],
+        canaries=_read_canaries(folder) if kept.canaries else None,
+        frame=kept.frame,
+        overlap=kept.overlap,
+        settings=kept.settings,
+        only=kept.only,
+    )
+
+
+class _Table:
+    """One parquet file, distrusted."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        try:
+            with (folder / name).open("rb") as stream:  # of a path, polars would expand patterns
+                self.frame = pl.read_parquet(stream)
+            if self.frame.is_empty():
+                raise OSError
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise InputError(
+                "{file} is missing, empty, cut or not parquet: take it from where the audit was written.",
+                file=name,
+            ) from error
+
+    def column(self, name: str, kind: type[pl.DataType], *, gaps: bool = False) -> NDArray[Any]:
+        """Give a column of this type, every cell a finite number unless `gaps` are expected (NaN)."""
+        if self.frame.schema.get(name) != kind:
+            raise self.misfit(name)
+        column = self.frame[name]
+        if not gaps and (column.null_count() or (kind is pl.Float64 and not column.is_finite().all())):
+            raise self.misfit(name)
+        return column.fill_null(np.nan).to_numpy() if gaps else column.to_numpy()
+
+    def misfit(self, column: str) -> InputError:
+        """Say which column cannot be used."""
+        return InputError(
+            "{file}, column {column}: missing, of another type, or with a value that cannot be: take the "
+            "file from where the audit was written.",
+            file=self.name,
+            column=clean_text(column),
+        )
+
+
+def _read_family(kept: _KeptFamily, scores: _Table, curves: _Table) -> Measured:
+    values = {test: scores.column(test, pl.Float64, gaps=True) for test in kept.scores}
+    guessed = {one.test: _guess_columns(one, scores) for one in kept.guesses}
+    known = [*values.values(), *(part for parts in guessed.values() for part in parts.values())]
+    asked = np.any([np.isfinite(column.reshape(len(column), -1)).any(axis=1) for column in known], axis=0)
+    rows = np.flatnonzero(asked) if known else np.empty(0, np.int64)
+    guesses = {}
+    for one in kept.guesses:
+        parts = {name: columns[rows] for name, columns in guessed[one.test].items()}
+        whole = all(np.isfinite(part).all() for part in parts.values())
+        if not whole or not np.isin(parts["true"], (0, 1)).all():
+            raise scores.misfit(one.test)
+        guesses[one.test] = Guesses(one.facts, parts["guess"], parts["true"] == 1, parts.get("blind"))
+    drawn: dict[str, dict[str, Curve]] = {}
+    for curve in kept.curves:
+        places = [curves.column(name, pl.Float64, gaps=True) for name in curve.columns()]
+        if not places or len(places[0]) != len(asked):
+            raise curves.misfit(curve.name)
+        drawn.setdefault(curve.test, {})[curve.name] = Curve(
+            curve.x, np.stack(places, axis=1)[rows], curve.unit
+        )
+    return Measured(
+        rows,
+        scores={test: column[rows] for test, column in values.items()},
+        guesses=guesses,
+        curves=drawn,
+        settings=kept.settings,
+        refused={one.test: one.reason for one in kept.refused},
+    )
+
+
+def _guess_columns(kept: _KeptGuesses, scores: _Table) -> dict[str, FloatArray]:
+    """Guesses, truths and blind guesses of one test, shape (n, facts) each."""
+    if not kept.facts:
+        raise scores.misfit(kept.test)
+    endings = {"guess": "", "true": ":true", **({"blind": ":blind"} if kept.blind else {})}
+    names = [f"{kept.test}:{fact}" for fact in kept.facts]
+    return {
+        part: np.stack([scores.column(name + ending, pl.Float64, gaps=True) for name in names], axis=1)
+        for part, ending in endings.items()
+    }
+
+
+def _read_canaries(folder: Path) -> CanaryScores:
+    table = _Table(folder, CANARIES)
+    return CanaryScores(
+        table.column("score", pl.Float64),
+        table.column("planted", pl.Boolean),
+        table.column("copies", pl.Int64),
+    )

@@ -1,0 +1,87 @@
+"""Work shared by real processes gives what one process gives."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from tests.workflows.conftest import World
+
+from primum.errors import InputError
+from primum.evidence.canonical import canonical_bytes
+from primum.records.histories import InMemory
+from primum.workflows.audit import run_audit
+from primum.workflows.plan import AuditPlan
+from primum.workflows.workers import Backend, workers
+
+
+def halved(number: int) -> tuple[float, int]:
+    """Answer after a while that is longer for the first, so that order must be kept on purpose."""
+    if number == 0:
+        np.linalg.eigvals(np.random.default_rng(0).random((150, 150)))
+    return number / 2, os.getpid()
+
+
+def slow(number: int) -> int:
+    time.sleep(0.05)
+    return number
+
+
+def failing(number: int) -> int:
+    raise InputError("Number {number} cannot be used.", number=number)
+
+
+@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
+def test_other_processes_do_the_work_in_order_and_their_errors_come_back(backend: Backend) -> None:
+    with workers(2, backend=backend) as apply:
+        results = list(apply(halved, range(8)))
+        with pytest.raises(InputError, match="cannot be used"):
+            list(apply(failing, range(3)))
+    assert [value for value, _ in results] == [number / 2 for number in range(8)]
+    assert os.getpid() not in {process for _, process in results}
+
+
+def test_tasks_are_taken_as_others_are_finished() -> None:
+    """Shards are read from disk when a worker is free, not all at the start."""
+    taken, waiting = 0, []
+
+    def tasks() -> Iterator[int]:
+        nonlocal taken
+        for number in range(30):
+            taken += 1
+            yield number
+
+    with workers(2) as apply:
+        for place, _ in enumerate(apply(slow, tasks())):
+            waiting.append(taken - place)
+    assert taken == 30
+    assert max(waiting) < 12
+
+
+def test_one_worker_is_this_process_and_none_is_refused() -> None:
+    with workers() as apply:
+        assert list(apply(halved, [2])) == [(1.0, os.getpid())]
+    with pytest.raises(InputError, match="--workers"), workers(0):
+        pass
+
+
+def test_a_backend_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(InputError, match=r"install primum\[dask\]"), workers(2, backend="dask"):
+        pass
+
+
+@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
+def test_findings_are_those_of_one_process(world: World, backend: Backend) -> None:
+    model = world.opened()
+    members, held_out = (
+        InMemory(tuple(side.select(part) for part in np.array_split(np.arange(len(side)), 3)))
+        for side in (world.members, world.held_out)
+    )
+    plans = [
+        AuditPlan(model, members, held_out, sampled=40, workers=count, backend=backend) for count in (1, 2)
+    ]
+    alone, together = (run_audit(plan) for plan in plans)
+    assert canonical_bytes(alone.audit) == canonical_bytes(together.audit)
+    assert alone.seconds.keys() == together.seconds.keys()
