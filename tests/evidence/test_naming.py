@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -208,28 +209,31 @@ def patients(is_member: np.ndarray) -> PatientScores:
     return PatientScores(is_member, random.standard_normal(n), np.zeros(n, np.int64), ratio, {})
 
 
-def family(is_member: np.ndarray, found: Naming | None, only: tuple[str, ...] = ()) -> dict[str, Finding]:
-    claims, described = membership_claims(
-        patients(is_member), FRAME, canaries=None, settings={}, only=only, naming=found
-    )
+def family(scores: PatientScores, only: tuple[str, ...] = ()) -> dict[str, Finding]:
+    claims, described = membership_claims(scores, FRAME, canaries=None, settings={}, only=only)
     return {finding.test: finding for finding in [*judge(claims), *described]}
 
 
 def test_naming_shares_the_error_budget_of_the_family() -> None:
     target, references, is_member = world(3)
     target[:8] += 15 * references[:8].std(axis=1, ddof=1)
-    findings = family(is_member, naming_of(target, references, is_member))
+    random = np.random.default_rng(8)
+    scores = replace(
+        patients(is_member),
+        components={"loss": target, "ratio": random.standard_normal(len(target))},
+        under_references=references,
+    )
+    findings = family(scores)
     finding = findings["membership.named"]
     assert finding.verdict == "leak" and not finding.primary
     assert finding.settings["claims"] == 3 and finding.settings["reference_models"] == 16
     assert finding.p_value is not None and finding.p_adjusted == pytest.approx(3 * finding.p_value)
-    assert "membership.named" not in family(
-        is_member, naming_of(target, references, is_member), only=("data",)
-    )
+    assert finding.p_value == named_claim(naming_of(target, references, is_member), FRAME).draft.p_value
+    assert "membership.named" not in family(scores, only=("data",))
 
 
 def test_without_references_the_resolution_is_said() -> None:
-    finding = family(np.arange(400) < 300, None)["membership.named"]
+    finding = family(patients(np.arange(400) < 300))["membership.named"]
     assert finding.verdict == "not_applicable"
     assert [reason.code for reason in finding.reasons] == ["needs_recipe", "rank_resolution"]
     assert finding.reasons[1].parameters == {"fewest": fewest_nameable(300, 100)}

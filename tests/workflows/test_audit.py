@@ -161,6 +161,7 @@ def test_canaries_leave_the_headline_and_are_scored_once_each(
         ("auc_d3", (12, 12)),
         ("exposure_d1", (12, 24)),
         ("exposure_d3", (12, 24)),
+        ("epsilon_one_run", (9, 3)),
     ]
 
 

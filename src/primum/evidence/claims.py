@@ -104,6 +104,8 @@ def columns_of(measurements: Measurements) -> dict[str, FloatArray | BoolArray |
         **scores.components,
         **{f"in:{name}": mask for name, mask in scores.subgroups.items()},
     }
+    if scores.under_references is not None:
+        columns |= {f"reference:{place}": one for place, one in enumerate(scores.under_references.T)}
     for family in measurements.measured:
         values = dict(family.scores)
         for test, guesses in family.guesses.items():
@@ -145,8 +147,15 @@ def _arranged(given: Measurements) -> Measurements:
     place = np.argsort(order)
     canaries = given.canaries
     if canaries is not None:
-        mixed = _sorted_by(canaries.score, canaries.planted, canaries.copies)
-        canaries = CanaryScores(canaries.score[mixed], canaries.planted[mixed], canaries.copies[mixed])
+        pair = canaries.pair
+        paired = [] if pair is None else [pair]
+        mixed = _sorted_by(canaries.score, canaries.planted, canaries.copies, *paired)
+        canaries = CanaryScores(
+            canaries.score[mixed],
+            canaries.planted[mixed],
+            canaries.copies[mixed],
+            None if pair is None else pair[mixed],
+        )
     return replace(
         given,
         scores=PatientScores(
@@ -155,6 +164,7 @@ def _arranged(given: Measurements) -> Measurements:
             scores.strata[order],
             {name: values[order] for name, values in scores.components.items()},
             {name: mask[order] for name, mask in scores.subgroups.items()},
+            None if scores.under_references is None else scores.under_references[order],
         ),
         measured=[_moved(family, place) for family in given.measured],
         canaries=canaries,

@@ -26,7 +26,7 @@ from primum.evidence.estimate import Estimate
 from primum.evidence.exposed import EXPOSED_SHARE, exposed_counts, top_share
 from primum.evidence.exposure import canary_exposure
 from primum.evidence.finding import Finding, Message, Scalar, Series
-from primum.evidence.naming import FEWEST_REFERENCES, Naming, fewest_nameable, named_claim
+from primum.evidence.naming import FEWEST_REFERENCES, Naming, fewest_nameable, named_claim, naming_of
 from primum.evidence.one_run import one_run_epsilon
 from primum.evidence.operating_point import TooFewPatients, tpr_at_fpr
 from primum.evidence.ranking import auc
@@ -65,6 +65,8 @@ class PatientScores:
     components : mapping of str to float64, shape (n,)
         Attack name to score, higher = more member-like; see :data:`COMPONENTS`.
     subgroups : mapping of str to bool, shape (n,)
+    under_references : float64, shape (n, references), or None
+        The loss under each reference, where there are enough of them to name patients.
     """
 
     is_member: BoolArray
@@ -72,6 +74,13 @@ class PatientScores:
     strata: NDArray[np.int64]
     components: Mapping[str, FloatArray]
     subgroups: Mapping[str, BoolArray]
+    under_references: FloatArray | None = None
+
+    def naming(self) -> Naming | None:
+        """Set each patient against the references, if there are enough."""
+        if self.under_references is None or "loss" not in self.components:
+            return None
+        return naming_of(self.components["loss"], self.under_references, self.is_member)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,18 +119,18 @@ def membership_claims(
     canaries: CanaryScores | None,
     settings: Mapping[str, Scalar],
     only: Sequence[str] = (),
-    naming: Naming | None = None,
 ) -> tuple[list[Claim], list[Finding]]:
     """Return what the family claims, overall first, by subgroup, canaries; and what it only describes.
 
-    `only` holds prefixes of test names, empty for all; the primary test is always there. `naming` needs many
-    references; without it the family says what ranks alone could name. Patients without any score, of a
+    `only` holds prefixes of test names, empty for all; the primary test is always there. Naming needs many
+    references; without them the family says what ranks alone could name. Patients without any score, of a
     model that scores nobody, leave one finding that says so.
     """
     if not scores.components:
         reason = Message("model_cannot", {"protocol": "Scorer"})
         draft = replace(frame.finding(_PRIMARY, {}), primary=True)
         return [], [replace(draft, verdict="not_applicable", reasons=(reason,))]
+    naming = scores.naming()
     name, combined = combined_score(scores.components)
     everyone = Contrast(combined, scores.blind, scores.is_member, scores.strata)
     primary, *others = _claims(everyone, scores.subgroups, canaries, frame, only)

@@ -18,6 +18,7 @@ from primum.evidence.finding import Scalar
 from primum.evidence.identity import manifest_digest
 from primum.evidence.measured import Measured
 from primum.evidence.membership import CanaryScores, combined_score
+from primum.evidence.naming import FEWEST_REFERENCES
 from primum.evidence.rules import families_wanted, require_groups, require_known
 from primum.fit.protocol import Trainable
 from primum.models.doors import open_model
@@ -33,7 +34,7 @@ from primum.report.language import message
 from primum.workflows.asked import ask_suite
 from primum.workflows.gather import Everyone, Group, Reading, everyone, gather, utility
 from primum.workflows.plan import AuditPlan, AuditResult, Membership, Progress
-from primum.workflows.references import folded_reference, train_references
+from primum.workflows.references import folded_reference, folded_references, train_references
 from primum.workflows.sampling import token_families
 from primum.workflows.workers import Map, workers
 
@@ -247,7 +248,13 @@ def _references(plan: AuditPlan, held_out: Records, progress: Progress) -> list[
             count=plan.recipe_count,
             seed=plan.seed,
         )
-    return [folded_reference(plan.recipe, plan.model.tokenizer, held_out, seed=plan.seed)]
+    if plan.recipe_count < FEWEST_REFERENCES:
+        return [folded_reference(plan.recipe, plan.model.tokenizer, held_out, seed=plan.seed)]
+    return list(
+        folded_references(
+            plan.recipe, plan.model.tokenizer, held_out, count=plan.recipe_count, seed=plan.seed
+        )
+    )
 
 
 def _reference(opened: OpenedModel) -> Scorer:
@@ -286,7 +293,8 @@ def _canary_scores(plan: AuditPlan, references: Sequence[Scorer]) -> CanaryScore
     place = {int(subject): row for row, subject in enumerate(canaries.subject_ids)}
     rows = np.array([place[int(subject)] for subject in np.concatenate(ids)])
     known = np.isfinite(combined)
-    return CanaryScores(combined[known], canaries.planted[rows][known], canaries.copies[rows][known])
+    rows = rows[known]
+    return CanaryScores(combined[known], canaries.planted[rows], canaries.copies[rows], canaries.canary[rows])
 
 
 class _Clock:

@@ -73,6 +73,7 @@ class _Kept:
     subgroups: tuple[str, ...]
     canaries: bool
     families: tuple[_KeptFamily, ...]
+    references: int = 0
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     schema: str = SCHEMA
 
@@ -83,6 +84,8 @@ def write_measurements(folder: Path, measurements: Measurements, *, order: IntAr
     _curves_table(measurements, order).write_parquet(folder / CURVES)
     if canaries := measurements.canaries:
         columns = {"score": canaries.score, "planted": canaries.planted, "copies": canaries.copies}
+        if canaries.pair is not None:
+            columns["pair"] = canaries.pair
         pl.DataFrame(columns).sort(list(columns)).write_parquet(folder / CANARIES)
     kept = _Kept(
         measurements.frame,
@@ -92,6 +95,7 @@ def write_measurements(folder: Path, measurements: Measurements, *, order: IntAr
         tuple(measurements.scores.subgroups),
         measurements.canaries is not None,
         tuple(map(_kept_family, measurements.measured)),
+        0 if measurements.scores.under_references is None else measurements.scores.under_references.shape[1],
         measurements.settings,
     )
     (folder / KEPT).write_bytes(canonical_bytes(kept))
@@ -169,6 +173,7 @@ def read_measurements(folder: Path) -> Measurements:
             strata,
             {name: scores.column(name, pl.Float64) for name in kept.components},
             {name: scores.column(f"in:{name}", pl.Boolean) for name in kept.subgroups},
+            _under_references(scores, kept.references),
         ),
         measured=[_read_family(one, scores, curves) for one in kept.families],
         canaries=_read_canaries(folder) if kept.canaries else None,
@@ -177,6 +182,15 @@ def read_measurements(folder: Path) -> Measurements:
         settings=kept.settings,
         only=kept.only,
     )
+
+
+def _under_references(scores: "_Table", references: int) -> FloatArray | None:
+    if references == 0:
+        return None
+    if not 0 < references <= scores.frame.width:
+        raise scores.misfit("reference:0")
+    columns = [scores.column(f"reference:{place}", pl.Float64) for place in range(references)]
+    return np.stack(columns, axis=1)
 
 
 class _Table:
@@ -263,4 +277,5 @@ def _read_canaries(folder: Path) -> CanaryScores:
         table.column("score", pl.Float64),
         table.column("planted", pl.Boolean),
         table.column("copies", pl.Int64),
+        table.column("pair", pl.Int64) if "pair" in table.frame.columns else None,
     )

@@ -13,6 +13,7 @@ from primum.errors import RecordsError
 from primum.evidence.blind import blind_guesses, blind_scores
 from primum.evidence.curves import SMALLEST_CELL
 from primum.evidence.membership import PatientScores
+from primum.evidence.naming import FEWEST_REFERENCES
 from primum.models.opened import OpenedModel
 from primum.models.protocols import Scorer
 from primum.records.attributes import (
@@ -30,6 +31,7 @@ from primum.records.families import BoolArray, Families, families_of
 from primum.records.histories import FloatArray, Histories, Records
 from primum.records.ragged import IntArray
 from primum.records.tokens import Kind, TokenBatch
+from primum.workflows.references import reference_losses
 from primum.workflows.workers import Map
 
 Tick = Callable[[int], None]
@@ -55,6 +57,7 @@ class Group:
     token_counts: IntArray
     holders: IntArray
     asked: dict[str, NDArray[Any]]
+    under_references: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.rare)
@@ -79,18 +82,30 @@ class Reading:
         if "sensitive" in self.questions:
             sensitive = np.any(list(families_of(shard.codes, self.families).values()), axis=0)
             scrubbed = blind_features(shard, table, without=sensitive)
+        components, under = self._scores(tokens)
         clinical = tokens.token_ids[tokens.kinds == Kind.CLINICAL]
         return Group(
             table,
             rare_holders(shard, self.counts, own_counted=self.are_members),
             blind_features(shard, table),
             scrubbed,
-            membership_scores(self.model.scorer, tokens, references=self.references),
+            components,
             _clinical(tokens),
             np.bincount(clinical, minlength=len(self.model.tokenizer.vocabulary)),
             _holders(tokens),
             {name: question(tokens) for name, question in self.questions.items()},
+            under,
         )
+
+    def _scores(self, tokens: TokenBatch) -> tuple[dict[str, FloatArray], FloatArray | None]:
+        """Scores of the membership family, and the loss under each of enough references to name patients."""
+        if len(self.references) < FEWEST_REFERENCES:
+            return membership_scores(self.model.scorer, tokens, references=self.references), None
+        components = membership_scores(self.model.scorer, tokens)
+        under = reference_losses(tokens, references=self.references)
+        if "loss" in components:
+            components["ratio"] = components["loss"] - under.mean(axis=1)
+        return components, under
 
 
 def gather(reading: Reading, records: Records, *, tick: Tick, apply: Map = map) -> Group:
@@ -115,6 +130,7 @@ def _blocks(records: Records) -> Iterator[Histories]:
 def _joined(groups: Sequence[Group]) -> Group:
     """Put the patients of several shards one after the other."""
     scrubbed = [group.scrubbed for group in groups if group.scrubbed is not None]
+    under = [group.under_references for group in groups if group.under_references is not None]
     return Group(
         join_tables([group.table for group in groups]),
         np.concatenate([group.rare for group in groups]),
@@ -125,6 +141,7 @@ def _joined(groups: Sequence[Group]) -> Group:
         np.sum([group.token_counts for group in groups], axis=0),
         np.sum([group.holders for group in groups], axis=0),
         _by_name([group.asked for group in groups]),
+        np.concatenate(under) if under else None,
     )
 
 
@@ -198,6 +215,7 @@ def everyone(members: Group, held_out: Group, *, seed: int) -> Everyone:
                 for name, mask in groups.items()
                 if not name.startswith("site=") or mask[scorable].sum() >= SMALLEST_CELL
             },
+            None if both.under_references is None else both.under_references[scorable],
         ),
         table,
         {name: answers[scorable] for name, answers in both.asked.items()},

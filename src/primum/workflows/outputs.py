@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from primum.errors import InputError, MachineError
 from primum.evidence.claims import order_of
 from primum.evidence.measured import IntArray
+from primum.evidence.naming import named_table
 from primum.report.files import write_audit
 from primum.report.language import Language
 from primum.report.signature import sign
@@ -99,6 +100,8 @@ def write_result(
     order = order_of(result.measurements)
     write_measurements(confidential, result.measurements, order=order)
     passages_table(result, order).write_parquet(confidential / "passages.parquet")
+    if (named := names_table(result, order)) is not None:
+        named.write_parquet(confidential / "named.parquet")
     for path in confidential.iterdir():
         path.chmod(0o600)
 
@@ -115,6 +118,17 @@ def run_facts(seconds: Mapping[str, float]) -> dict[str, object]:
             "python": platform.python_version(),
         },
     }
+
+
+def names_table(result: AuditResult, order: IntArray) -> pl.DataFrame | None:
+    """One row a training patient, the most surely recognised first; None without enough references."""
+    naming = result.scores.naming()
+    if naming is None:
+        return None
+    survived = any(one.test == "membership.named" and one.harmful for one in result.audit.findings)
+    columns = named_table(naming, named=survived)
+    columns = {"patient": np.argsort(order)[columns.pop("row")], **columns}
+    return pl.DataFrame(columns).sort("p", "patient")
 
 
 def passages_table(result: AuditResult, order: IntArray) -> pl.DataFrame:
