@@ -2,8 +2,8 @@
 
     python -m studies.pictures primum-demo
 
-takes the folder that ``primum demo`` left, renders the report of the leaky model in both languages and writes
-``docs/images/report-en.png`` and ``docs/images/report-fr.png``. Needs Chromium. The patients are invented: no
+takes the folder that ``primum demo`` left, renders the reports of the leaky and of the protected model in both
+languages and writes ``docs/images/report-en.png``, ``report-fr.png``, ``protected-en.png``, ``protected-fr.png``. Needs Chromium. The patients are invented: no
 picture of real ones belongs in the documentation.
 """
 
@@ -32,12 +32,13 @@ def main() -> None:
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         sys.exit("No Chromium here: install chromium.")
-    audit, run = read_audit(given.demo / "leaky")
     given.out.mkdir(parents=True, exist_ok=True)
-    for code in LANGUAGES:
-        picture = given.out / f"report-{code}.png"
-        take(browser, render(audit, run, language=Language(code)), picture)
-        print(picture)
+    for model, name in (("leaky", "report"), ("protected", "protected")):
+        audit, run = read_audit(given.demo / model)
+        for code in LANGUAGES:
+            picture = given.out / f"{name}-{code}.png"
+            take(browser, render(audit, run, language=Language(code)), picture)
+            print(picture)
 
 
 def take(browser: str, page: str, picture: Path) -> None:

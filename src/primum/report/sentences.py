@@ -67,7 +67,7 @@ GROUPS = {
     "sex=M": message("Men"),
     "rare": message("People with a very rare code"),
     "oldest": message("The oldest patients"),
-    "small-cell": message("Few others of their sex, age, site"),
+    "small-cell": message("Rare mix of sex, age and site"),
     "family=hiv": message("HIV codes"),
     "family=hepatitis_viral": message("Viral hepatitis codes"),
     "family=sexual_health": message("Sexual health codes"),
