@@ -1,11 +1,14 @@
 # Two commands need nothing else: `make demo` and `make test`.
 PYTHON ?= python3
 TORCH_INDEX ?=
+EXTRAS ?=
+WHEELHOUSE ?= wheelhouse
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+FROM := --disable-pip-version-check --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP := $(BIN)/python -m pip install $(FROM)
 
-.PHONY: demo test study bench pictures clean
+.PHONY: demo test study bench pictures docs wheelhouse clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/primum demo
@@ -28,8 +31,19 @@ bench: $(VENV)/test.installed
 pictures: demo
 	$(BIN)/python -m studies.pictures primum-demo
 
+# The documentation as a folder that needs no network.
+docs: $(VENV)/test.installed
+	$(BIN)/python -m mkdocs build --strict
+
+# Every wheel that an installation without a network needs, and their hashes; EXTRAS='[torch,train]' for more.
+wheelhouse: $(VENV)/bin/python
+	rm -rf build $(WHEELHOUSE)/*.whl
+	$(BIN)/python -m pip wheel $(FROM) --wheel-dir $(WHEELHOUSE) '.$(EXTRAS)'
+	cd $(WHEELHOUSE) && sha256sum *.whl | \
+	  sed -E 's/^([0-9a-f]+) +([^-]+)-([^-]+)-.*/\2==\3 --hash=sha256:\1/' > requirements.txt
+
 clean:
-	rm -rf $(VENV) primum-demo
+	rm -rf $(VENV) primum-demo site wheelhouse build
 
 # Debian's python3 may come without venv; then say which package brings it, or install it when we may.
 $(VENV)/bin/python:

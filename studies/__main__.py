@@ -3,7 +3,10 @@
 from studies import (
     coverage,
     false_alarms,
+    fuzz,
+    naming,
     null_sensitive,
+    one_run,
     power,
     suite_false_alarms,
     suite_power,
@@ -12,10 +15,13 @@ from studies import (
 )
 
 for study in (
+    fuzz,
     coverage,
     traps,
     power,
     false_alarms,
+    one_run,
+    naming,
     null_sensitive,
     suite_traps,
     suite_power,

@@ -2,9 +2,10 @@
 
     python -m studies.pictures primum-demo
 
-takes the folder that ``primum demo`` left, renders the reports of the leaky and of the protected model in both
-languages and writes ``docs/images/report-en.png``, ``report-fr.png``, ``protected-en.png``, ``protected-fr.png``. Needs Chromium. The patients are invented: no
-picture of real ones belongs in the documentation.
+takes the folder that ``primum demo`` left, renders the reports of the leaky and of the protected model in
+both languages and writes ``docs/images/report-en.png``, ``report-fr.png``, ``protected-en.png`` and
+``protected-fr.png``. Needs Chromium. The patients are invented: no picture of real ones belongs in the
+documentation.
 """
 
 import argparse

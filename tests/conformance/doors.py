@@ -1,9 +1,17 @@
-"""The doors that the suite goes through, each to a small model of random weights; add a door to `DOORS`."""
+"""The doors that the suite goes through, each to a small model of random weights.
 
-from collections.abc import Callable
+Folders are in `DOORS`; the wire leads to the first of them, and so did the questions of the recorded door.
+"""
+
+import runpy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import polars as pl
 import torch
 from tests import tiny
 from transformers import (
@@ -19,10 +27,19 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.models.hf_folder import save_folder
+from primum.models.protocols import DistributionScorer, Embedder, Generator, MassScorer
+from primum.models.recorded import EMBEDDINGS, SCORES
 from primum.records.tokenizer import Tokenizer
+from primum.records.tokens import TokenBatch
 from primum.records.vocabulary import Vocabulary
 
 WIDTH = 16
+SERVER = Path(__file__).resolve().parents[2] / "examples" / "wire_server.py"
+SECRET = "a-long-secret"
+
+
+class Answers(DistributionScorer, MassScorer, Embedder, Generator, Protocol):
+    """What answers every question."""
 
 
 class Door(NamedTuple):
@@ -72,9 +89,45 @@ DOORS: list[tuple[str, Factory]] = [
         architecture(Mamba2Config, num_heads=4, head_dim=8, n_groups=2, state_size=4, chunk_size=4),
     ),
 ]
-NAMES = [name for name, _ in DOORS]
+NAMES = [*(name for name, _ in DOORS), "wire"]
 
 
-def through(name: str, folder: Path, *, tokens: int, context: int) -> Door:
-    """Open the door called `name`."""
-    return dict(DOORS)[name](folder, tokens, context)
+@contextmanager
+def through(name: str, folder: Path, *, tokens: int, context: int) -> Iterator[Door]:
+    """Open the door called `name`, and close it afterwards."""
+    if name != "wire":
+        yield dict(DOORS)[name](folder, tokens, context)
+        return
+    behind = DOORS[0][1](folder / "model", tokens, context)
+    with served(folder / "model", folder / "token") as url:
+        yield Door(open_model(url, token_file=folder / "token").scorer, behind.module)
+
+
+@contextmanager
+def served(model: Path, token_file: Path) -> Iterator[str]:
+    """Serve a folder with the reference server, write the token down and give the address."""
+    token_file.write_text(f"{SECRET}\n", encoding="utf-8")
+    server: ThreadingHTTPServer = runpy.run_path(str(SERVER))["serve"](model, token=SECRET)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def recorded(folder: Path, histories: TokenBatch, *, context: int) -> Door:
+    """Write down what the first door answers about these histories, and open that."""
+    behind = DOORS[0][1](folder / "model", histories.vocabulary_size, context)
+    answers = folder / "answers"
+    answers.mkdir()
+    for name in ("vocab.json", "token_profile.json"):
+        (answers / name).write_bytes((folder / "model" / name).read_bytes())
+    log_probs = [row.tolist() for row in behind.model.log_probs(histories)]
+    for file, column, rows in (
+        (SCORES, "log_probs", log_probs),
+        (EMBEDDINGS, "embedding", behind.model.embed(histories).tolist()),
+    ):
+        pl.DataFrame({"subject_id": histories.subject_ids, column: rows}).write_parquet(answers / file)
+    return Door(open_model(answers).scorer, behind.module)

@@ -1,17 +1,18 @@
 """Every door that embeds histories goes through this suite."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from tests import tiny
-from tests.conformance.doors import NAMES, WIDTH, Door, through
+from tests.conformance.doors import NAMES, WIDTH, Answers, Door, recorded, through
 
 from primum.errors import ModelError
 from primum.models import causal
-from primum.models.causal import CausalModel
-from primum.models.protocols import Embedder
+from primum.models.protocols import Embedder, Generator, MassScorer
 from primum.records.histories import FloatArray
 from primum.records.tokens import TokenBatch
 
@@ -20,13 +21,15 @@ LENGTHS = [5, 0, 1, 16, 17, 40, 2, 15]
 
 
 @pytest.fixture(params=NAMES, scope="module")
-def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Door:
-    return through(request.param, tmp_path_factory.mktemp("door"), tokens=TOKENS, context=CONTEXT)
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    folder = tmp_path_factory.mktemp("door")
+    with through(request.param, folder, tokens=TOKENS, context=CONTEXT) as door:
+        yield door
 
 
 @pytest.fixture
-def model(door: Door) -> CausalModel:
-    answers: CausalModel = door.model
+def model(door: Door) -> Answers:
+    answers: Answers = door.model
     return answers
 
 
@@ -56,6 +59,18 @@ def test_embeddings_equal_one_forward_a_patient(door: Door, tokens: TokenBatch) 
     assert np.isnan(embeddings).all(1).tolist() == [length == 0 for length in LENGTHS]
 
 
+def test_recorded_embeddings_equal_one_forward_a_patient(tmp_path: Path, tokens: TokenBatch) -> None:
+    model, module = recorded(tmp_path, tokens, context=CONTEXT)
+    assert isinstance(model, Embedder)
+    assert not isinstance(model, Generator | MassScorer)
+    backwards = np.arange(len(tokens))[::-1]
+    embeddings = model.embed(tokens.select(backwards))
+    assert embeddings.dtype == np.float64
+    np.testing.assert_allclose(embeddings, last_states(module, tokens)[backwards], atol=1e-5, rtol=0)
+    with pytest.raises(ModelError, match="one row for each audited patient"):
+        model.embed(tiny.random_batch([5], vocabulary=TOKENS, first_subject=100))
+
+
 def test_embeddings_are_what_the_logits_are_made_of(door: Door, tokens: TokenBatch) -> None:
     model, module = door.model, cast(Any, door.module)
     (embedding,) = model.embed(tokens.select(np.array([0])))
@@ -67,14 +82,14 @@ def test_embeddings_are_what_the_logits_are_made_of(door: Door, tokens: TokenBat
 
 @pytest.mark.parametrize("budget", [1, 40, 1 << 20])
 def test_padding_and_batch_size_change_nothing(
-    model: CausalModel, tokens: TokenBatch, budget: int, monkeypatch: pytest.MonkeyPatch
+    model: Answers, tokens: TokenBatch, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = np.concatenate([model.embed(tokens.select(np.array([row]))) for row in range(len(tokens))])
     monkeypatch.setattr(causal, "_TOKENS_A_BATCH", budget)
     np.testing.assert_allclose(model.embed(tokens), alone, atol=1e-5, rtol=0)
 
 
-def test_nobody_to_embed(model: CausalModel) -> None:
+def test_nobody_to_embed(model: Answers) -> None:
     assert model.embed(tiny.random_batch([], vocabulary=TOKENS)).shape == (0, WIDTH)
     assert np.isnan(model.embed(tiny.random_batch([0, 0], vocabulary=TOKENS))).all()
 

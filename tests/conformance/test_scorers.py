@@ -1,12 +1,16 @@
 """Every door that scores tokens goes through this suite."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from tests.conformance.doors import NAMES, Door, through
+from tests.conformance.doors import NAMES, Answers, Door, recorded, through
 
+from primum.errors import ModelError
 from primum.models import causal
-from primum.models.causal import CausalModel, logits_of
+from primum.models.causal import logits_of
 from primum.models.protocols import BoolArray, DistributionScorer, MassScorer, Scorer
 from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray, offsets_of
@@ -24,13 +28,15 @@ def batch(lengths: IntArray, *, seed: int = 0) -> TokenBatch:
 
 
 @pytest.fixture(params=NAMES, scope="module")
-def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Door:
-    return through(request.param, tmp_path_factory.mktemp("door"), tokens=TOKENS, context=CONTEXT)
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    folder = tmp_path_factory.mktemp("door")
+    with through(request.param, folder, tokens=TOKENS, context=CONTEXT) as door:
+        yield door
 
 
 @pytest.fixture
-def model(door: Door) -> CausalModel:
-    answers: CausalModel = door.model
+def model(door: Door) -> Answers:
+    answers: Answers = door.model
     return answers
 
 
@@ -45,7 +51,7 @@ def one_forward_per_prefix(module: torch.nn.Module, tokens: IntArray) -> FloatAr
     return np.array(result)
 
 
-def test_protocols(model: CausalModel) -> None:
+def test_protocols(model: Answers) -> None:
     assert isinstance(model, Scorer)
     assert isinstance(model, DistributionScorer)
     assert isinstance(model, MassScorer)
@@ -63,7 +69,7 @@ def test_scores_equal_the_loop_over_prefixes(door: Door) -> None:
 
 @pytest.mark.parametrize("budget", [1, 40, 1 << 20])
 def test_padding_and_batch_size_change_nothing(
-    model: CausalModel, budget: int, monkeypatch: pytest.MonkeyPatch
+    model: Answers, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = batch(LENGTHS)
     alone = [model.log_probs(tokens.select(np.array([index])))[0] for index in range(len(tokens))]
@@ -72,7 +78,7 @@ def test_padding_and_batch_size_change_nothing(
         np.testing.assert_allclose(together, single, atol=1e-5, rtol=0)
 
 
-def test_empty_batch_and_histories_too_short_to_score(model: CausalModel) -> None:
+def test_empty_batch_and_histories_too_short_to_score(model: Answers) -> None:
     assert model.log_probs(batch(np.array([], np.int64))) == []
     assert [len(row) for row in model.log_probs(batch(np.array([0, 1, 0])))] == [0, 0, 0]
     assert [len(row.means) for row in model.token_scores(batch(np.array([0, 1])))] == [0, 0]
@@ -93,7 +99,7 @@ def test_moments_are_those_of_the_distribution(door: Door) -> None:
     np.testing.assert_allclose(scores.log_probs, model.log_probs(tokens)[0], atol=1e-9)
 
 
-def test_every_token_is_scored_once_and_probabilities_sum_to_one(model: CausalModel) -> None:
+def test_every_token_is_scored_once_and_probabilities_sum_to_one(model: Answers) -> None:
     history = batch(np.array([40]))
     total = np.zeros(39)
     for token in range(TOKENS):
@@ -140,7 +146,7 @@ def naive_masses(door: Door) -> list[FloatArray]:
 
 @pytest.mark.parametrize("budget", [1, 40, 1 << 20])
 def test_masses_equal_the_loop_over_prefixes(
-    model: CausalModel, naive_masses: list[FloatArray], budget: int, monkeypatch: pytest.MonkeyPatch
+    model: Answers, naive_masses: list[FloatArray], budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(causal, "_TOKENS_A_BATCH", budget)
     groups = groups_at_random()
@@ -152,7 +158,7 @@ def test_masses_equal_the_loop_over_prefixes(
         np.testing.assert_allclose(np.exp(masses[:, :3]).sum(1), 1, atol=1e-5)
 
 
-def test_masses_of_single_tokens_are_the_scores(model: CausalModel) -> None:
+def test_masses_of_single_tokens_are_the_scores(model: Answers) -> None:
     tokens = batch(LENGTHS)
     every_token = np.eye(TOKENS, dtype=bool)
     pairs = zip(model.log_masses(tokens, every_token), model.log_probs(tokens), strict=True)
@@ -161,7 +167,29 @@ def test_masses_of_single_tokens_are_the_scores(model: CausalModel) -> None:
         np.testing.assert_allclose(masses[np.arange(len(came)), came], scores, atol=1e-9)
 
 
-def test_masses_of_nobody(model: CausalModel) -> None:
+def test_masses_of_nobody(model: Answers) -> None:
     groups = groups_at_random()
     assert model.log_masses(batch(np.array([], np.int64)), groups) == []
     assert [len(rows) for rows in model.log_masses(batch(np.array([0, 0])), groups)] == [0, 0]
+
+
+def test_recorded_scores_equal_the_loop_over_prefixes(tmp_path: Path) -> None:
+    tokens = batch(LENGTHS)
+    model, module = recorded(tmp_path, tokens, context=CONTEXT)
+    assert isinstance(model, Scorer)
+    assert not isinstance(model, DistributionScorer | MassScorer)
+    for index, scores in enumerate(model.log_probs(tokens)):
+        assert scores.dtype == np.float64
+        expected = one_forward_per_prefix(module, tokens.tokens_of(index))
+        np.testing.assert_allclose(scores, expected, atol=1e-5, rtol=0)
+        (alone,) = model.log_probs(tokens.select(np.array([index])))
+        np.testing.assert_array_equal(alone, scores)
+    assert model.log_probs(batch(np.array([], np.int64))) == []
+
+
+def test_a_recording_knows_no_other_history(tmp_path: Path) -> None:
+    model, _ = recorded(tmp_path, batch(LENGTHS), context=CONTEXT)
+    with pytest.raises(ModelError, match="one row for each audited patient"):
+        model.log_probs(batch(np.append(LENGTHS, 5)))
+    with pytest.raises(ModelError, match="has 4 numbers for a history of 7 tokens"):
+        model.log_probs(batch(np.array([0, 1, 2, 7])))

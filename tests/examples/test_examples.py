@@ -45,13 +45,34 @@ def test_audit_in_python() -> None:
     assert primary.estimates[0].low > 0.55
 
 
+def test_a_recording_is_audited_where_it_can_be() -> None:
+    audit = runpy.run_path(str(EXAMPLES / "audit_recorded.py"))["main"]()
+    assert (audit.exit_status, audit.model.identity) == (1, "declared")
+    assert finding(audit, PRIMARY).verdict == "leak"
+    assert finding(audit, "trajectory.codes").estimates[0].n > (20, 20)
+    assert finding(audit, "embedding.probe").estimates
+    for test in ("knowledge.depth", "extraction.passages", "perturbation.combined", "sensitive.inferred"):
+        assert finding(audit, test).reasons[0].code == "model_cannot"
+
+
+def test_a_mamba2_folder_is_asked_by_every_family(capsys: pytest.CaptureFixture[str]) -> None:
+    audit = runpy.run_path(str(EXAMPLES / "audit_mamba2.py"))["main"]()
+    said = capsys.readouterr().out
+    assert "context = 2048" in said
+    assert "begin = BEGIN" in said
+    assert (audit.exit_status, finding(audit, PRIMARY).verdict) == (1, "leak")
+    for test in RULES:
+        assert finding(audit, test).verdict != "not_applicable", test
+
+
 def test_every_example_is_on_its_page_and_short() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert len(scripts) == 3
+    assert len(scripts) == 7
     for script in scripts:
         assert f"({script.name})" in page
-        assert len(script.read_text(encoding="utf-8").splitlines()) <= 100
+        most = 60 if script.name.startswith("audit_") else 100
+        assert len(script.read_text(encoding="utf-8").splitlines()) <= most
 
 
 @pytest.fixture(scope="module")

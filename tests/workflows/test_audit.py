@@ -83,6 +83,7 @@ def test_the_python_function_is_the_same_audit(world: World) -> None:
         "data.overlap",
         "membership.combined.auc",
         "membership.loss.auc",
+        "membership.loss.tpr",
     }
     assert {one.membership for one in only.findings} == {"randomised"}
 

@@ -1,7 +1,9 @@
 """The command ``primum``: every way it can end has its exit status."""
 
+import errno
 import os
 import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,13 +46,24 @@ def _performed(arguments: list[str], language: Language) -> tuple[int, str | Non
     except PrimumError as error:
         return error.exit_status, language.error(error)
     except (MemoryError, OSError) as error:
-        machine = MachineError(
-            "The machine refused ({reason}): nothing was written.",
-            reason=getattr(error, "strerror", None) or type(error).__name__,
-        )
+        machine = _refusal(error)
         return machine.exit_status, language.error(machine)
     except Exception as error:
         return _BUG, _bug(error, language)
+
+
+def _refusal(error: MemoryError | OSError) -> MachineError:
+    """Say what refused; a disk full here is that of temporary files, because kept files name their place."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(
+            "The disk is full: nothing was written; free some space, or set TMPDIR to a roomier folder for "
+            "temporary files than {folder}.",
+            folder=tempfile.gettempdir(),
+        )
+    return MachineError(
+        "The machine refused ({reason}): nothing was written.",
+        reason=getattr(error, "strerror", None) or type(error).__name__,
+    )
 
 
 def _language(arguments: list[str]) -> Language:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,12 +123,12 @@ def membership_claims(
 
     `only` holds prefixes of test names, empty for all; the primary test is always there. Naming needs many
     references; without them the family says what ranks alone could name. Patients without any score, of a
-    model that scores nobody, leave one finding that says so.
+    model that scores nobody, leave findings that say so.
     """
     if not scores.components:
         reason = Message("model_cannot", {"protocol": "Scorer"})
-        draft = replace(frame.finding(_PRIMARY, {}), primary=True)
-        return [], [replace(draft, verdict="not_applicable", reasons=(reason,))]
+        untested = [_not_tested(test, reason, frame) for test in TESTS]
+        return [], [one for one in untested if one.primary or wanted(one.test, only)]
     naming = scores.naming()
     name, combined = combined_score(scores.components)
     everyone = Contrast(combined, scores.blind, scores.is_member, scores.strata)
@@ -251,13 +250,23 @@ def _described(scores: PatientScores, everyone: Contrast, frame: Frame) -> list[
     findings = []
     for name in COMPONENTS:
         if name not in scores.components:
-            findings.append(_cannot(f"membership.{name}.auc", name, frame))
+            reason = (
+                Message("needs_reference")
+                if name == "ratio"
+                else Message("model_cannot", {"protocol": "DistributionScorer"})
+            )
+            findings += [
+                _not_tested(f"membership.{name}.{quantity}", reason, frame) for quantity in ("auc", "tpr")
+            ]
             continue
         contrast = replace(everyone, score=scores.components[name])
         pair = contrast.groups()
         estimates = {"auc": auc(*pair)}
-        with suppress(TooFewPatients):
+        try:
             estimates["tpr"] = tpr_at_fpr(*pair, fpr=FALSE_POSITIVE_RATE)
+        except TooFewPatients as error:
+            few = Message("too_few_patients", {"needed": error.needed, "have": shown(len(pair[1]))})
+            findings.append(_not_tested(f"membership.{name}.tpr", few, frame))
         findings += [
             replace(
                 descriptive(f"membership.{name}.{quantity}", contrast, frame, estimate),
@@ -313,13 +322,9 @@ def _part_among(score: FloatArray, side: BoolArray, inside: BoolArray) -> Estima
     return top_share(score, side, inside)
 
 
-def _cannot(test: str, name: str, frame: Frame) -> Finding:
-    reason = (
-        Message("needs_reference")
-        if name == "ratio"
-        else Message("model_cannot", {"protocol": "DistributionScorer"})
-    )
-    return replace(frame.finding(test, {}), verdict="not_applicable", reasons=(reason,))
+def _not_tested(test: str, reason: Message, frame: Frame) -> Finding:
+    draft = replace(frame.finding(test, {}), primary=test == _PRIMARY)
+    return replace(draft, verdict="not_applicable", reasons=(reason,))
 
 
 def _unanswered(

@@ -124,10 +124,11 @@ def _context(config: Any) -> int | None:
 
 
 def _weights(folder: Path, path: Path, config: Any) -> torch.nn.Module:
+    held = 0
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(str(file), framework="pt") as tensors:
-                tensors.keys()
+                held += len(tensors.keys())
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 "{path}/{file} is truncated or not a safetensors file: copy it again from its source.",
@@ -137,6 +138,9 @@ def _weights(folder: Path, path: Path, config: Any) -> torch.nn.Module:
     if hasattr(config, "chunk_size"):
         config.chunk_size = min(config.chunk_size, _CHUNK)
     try:
+        # Layers are built before weights are looked at, and a damaged number of them may be without end.
+        if getattr(config, "num_hidden_layers", 0) > held:
+            raise ValueError
         module, loading = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,

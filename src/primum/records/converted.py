@@ -20,6 +20,7 @@ from primum.evidence.identity import manifest, manifest_digest
 from primum.records.canaries import CanaryPlan
 from primum.records.histories import Records
 from primum.records.meds import MedsFolder
+from primum.records.parquet_columns import write_parquet
 from primum.records.ragged import IntArray
 from primum.records.tables import Kind, read_batches, table_files
 
@@ -176,7 +177,7 @@ class Shards:
             with pa.OSFile(str(self._spill(shard))) as stream:
                 events = pl.from_arrow(pa.ipc.open_stream(stream).read_all())
             assert isinstance(events, pl.DataFrame)
-            events.sort("subject_id", "time", maintain_order=True).write_parquet(self._files[shard])
+            write_parquet(events.sort("subject_id", "time", maintain_order=True), self._files[shard])
             self._spill(shard).unlink()
 
     def _spill(self, shard: int) -> Path:

@@ -103,7 +103,7 @@ def read_families(path: Path) -> Families:
             for system, entries in systems.items():
                 if system not in _ALIASES.values() or not all(isinstance(e, str) and e for e in entries):
                     raise ValueError(system)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise RecordsError(
             '{path} is not a file of code families: write [name], then {systems} = ["prefix", "from-to"].',
             path=str(path),

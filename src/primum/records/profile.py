@@ -1,7 +1,7 @@
 """How histories become the tokens of one model: ``token_profile.json``, declared beside the weights."""
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
@@ -203,7 +203,8 @@ def _all(values: Any, kind: type) -> bool:
 
 
 def _numbers(values: list[Any]) -> bool:
-    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    # Whole numbers of JSON have no bound, unlike floats; what is not a number is below nothing.
+    return all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values)
 
 
 def learn_profile(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
+from primum.evidence.membership import COMPONENTS
 from primum.evidence.rules import RULES
 from primum.report import sentences
 from primum.report.answers import find, tone_of, visible
@@ -89,7 +90,8 @@ def not_found(audit: Audit, *, language: Language) -> tuple[str, ...]:
 
 def _beside(finding: Finding) -> bool:
     """Tell whether a test stands beside the primary one of its attack; those are said by name only."""
-    return finding.test in RULES and not finding.primary
+    component = finding.test.startswith(tuple(f"membership.{name}." for name in COMPONENTS))
+    return component or (finding.test in RULES and not finding.primary)
 
 
 def _others(whole: list[Finding], language: Language) -> Iterator[str]:

@@ -156,6 +156,7 @@ class Quantity:
     label: str
     percent: bool
     worse: str
+    digits: int = 2
 
 
 AUC_WORSE = message("Higher is worse; 0.50 is pure chance, 1.00 is certain.")
@@ -182,6 +183,7 @@ QUANTITIES = {
         message("Patients who can be named, at least"),
         False,
         message("Higher is worse; from one to four people are told as one."),
+        digits=0,
     ),
     "epsilon_one_run": Quantity(
         message("Privacy loss (epsilon), from one training"),

@@ -250,20 +250,22 @@ def quantity(name: str, *, language: Language) -> Quantity:
     if fact:
         about = group_name(f"family={fact}", language=language)
         label = language.text("{label}: {about}", label=label, about=about)
-    return Quantity(label, known.percent, language.text(known.worse))
+    return Quantity(label, known.percent, language.text(known.worse), known.digits)
 
 
 def estimate_value(estimate: Estimate, *, language: Language) -> str:
     """Write the point value."""
-    if quantity(estimate.name, language=language).percent:
+    measured = quantity(estimate.name, language=language)
+    if measured.percent:
         return language.percent(estimate.value, 1)
-    return language.number(estimate.value)
+    return language.number(estimate.value, measured.digits)
 
 
 def estimate_interval(estimate: Estimate, *, language: Language) -> str:
     """Write the interval."""
-    percent = quantity(estimate.name, language=language).percent
-    return language.interval(estimate.low, estimate.high, digits=1 if percent else 2, percent=percent)
+    measured = quantity(estimate.name, language=language)
+    digits = 1 if measured.percent else measured.digits
+    return language.interval(estimate.low, estimate.high, digits=digits, percent=measured.percent)
 
 
 def count(number: float | None, *, language: Language) -> str:

@@ -23,12 +23,15 @@ from primum.evidence.finding import Message, Scalar
 from primum.evidence.measured import Curve, FloatArray, Guesses, IntArray, Measured
 from primum.evidence.membership import COMPONENTS, CanaryScores, PatientScores, combined_score
 from primum.evidence.rules import RULES
+from primum.records.parquet_columns import write_parquet
 from primum.report.files import read_as
 from primum.report.language import clean_text
 
 CONFIDENTIAL = "confidential"
 SCORES, CURVES, CANARIES, KEPT = "scores.parquet", "curves.parquet", "canaries.parquet", "measurements.json"
 _MOST_STRATA = 10_000
+# No score is near it, and what statistics make of it, a square say, is still a number.
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,13 @@ class _Kept:
 
 def write_measurements(folder: Path, measurements: Measurements, *, order: IntArray) -> None:
     """Write the tables of the confidential folder, patients in `order`, and what their columns are."""
-    scores_table(measurements, order).write_parquet(folder / SCORES)
-    _curves_table(measurements, order).write_parquet(folder / CURVES)
+    write_parquet(scores_table(measurements, order), folder / SCORES)
+    write_parquet(_curves_table(measurements, order), folder / CURVES)
     if canaries := measurements.canaries:
         columns = {"score": canaries.score, "planted": canaries.planted, "copies": canaries.copies}
         if canaries.pair is not None:
             columns["pair"] = canaries.pair
-        pl.DataFrame(columns).sort(list(columns)).write_parquet(folder / CANARIES)
+        write_parquet(pl.DataFrame(columns).sort(list(columns)), folder / CANARIES)
     kept = _Kept(
         measurements.frame,
         measurements.overlap,
@@ -216,7 +219,10 @@ class _Table:
         column = self.frame[name]
         if not gaps and (column.null_count() or (kind is pl.Float64 and not column.is_finite().all())):
             raise self.misfit(name)
-        return column.fill_null(np.nan).to_numpy() if gaps else column.to_numpy()
+        values: NDArray[Any] = column.fill_null(np.nan).to_numpy() if gaps else column.to_numpy()
+        if kind is pl.Float64 and (np.abs(values) > _LARGEST).any():
+            raise self.misfit(name)
+        return values
 
     def misfit(self, column: str) -> InputError:
         """Say which column cannot be used."""

@@ -17,6 +17,7 @@ from primum.errors import InputError, MachineError
 from primum.evidence.claims import order_of
 from primum.evidence.measured import IntArray
 from primum.evidence.naming import named_table
+from primum.records.parquet_columns import write_parquet
 from primum.report.files import write_audit
 from primum.report.language import Language
 from primum.report.signature import sign
@@ -99,9 +100,9 @@ def write_result(
     confidential.mkdir(mode=0o700)
     order = order_of(result.measurements)
     write_measurements(confidential, result.measurements, order=order)
-    passages_table(result, order).write_parquet(confidential / "passages.parquet")
+    write_parquet(passages_table(result, order), confidential / "passages.parquet")
     if (named := names_table(result, order)) is not None:
-        named.write_parquet(confidential / "named.parquet")
+        write_parquet(named, confidential / "named.parquet")
     for path in confidential.iterdir():
         path.chmod(0o600)
 
