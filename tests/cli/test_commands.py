@@ -115,6 +115,7 @@ def test_only_some_tests(audited: Place, capsys: pytest.CaptureFixture[str]) -> 
         "membership.combined.auc@sex=F",
         "membership.combined.auc@sex=M",
         "membership.loss.auc",
+        "membership.loss.tpr",
     }
 
 
