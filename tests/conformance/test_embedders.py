@@ -1,6 +1,5 @@
 """Every door that embeds histories goes through this suite."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests import tiny
-from tests.conformance.doors import NAMES, WIDTH, Answers, Door, recorded, through
+from tests.conformance.doors import WIDTH, Answers, Door, recorded
 
 from primum.errors import ModelError
 from primum.models import causal
@@ -18,19 +17,6 @@ from primum.records.tokens import TokenBatch
 
 CONTEXT, TOKENS = 16, 37
 LENGTHS = [5, 0, 1, 16, 17, 40, 2, 15]
-
-
-@pytest.fixture(params=NAMES, scope="module")
-def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    folder = tmp_path_factory.mktemp("door")
-    with through(request.param, folder, tokens=TOKENS, context=CONTEXT) as door:
-        yield door
-
-
-@pytest.fixture
-def model(door: Door) -> Answers:
-    answers: Answers = door.model
-    return answers
 
 
 @pytest.fixture(scope="module")

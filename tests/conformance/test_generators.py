@@ -1,13 +1,11 @@
 """Every door that writes continuations goes through this suite."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from tests import tiny
-from tests.conformance.doors import NAMES, Answers, Door, through
+from tests.conformance.doors import Answers, Door
 
 from primum.errors import ModelError
 from primum.models import generation
@@ -20,19 +18,6 @@ from primum.records.tokens import Kind, TokenBatch
 CONTEXT, TOKENS, MORE = 22, 37, 6
 LENGTHS = [3, 0, 16, 1, 9, 3]
 PLAIN = Sampling()
-
-
-@pytest.fixture(params=NAMES, scope="module")
-def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    folder = tmp_path_factory.mktemp("door")
-    with through(request.param, folder, tokens=TOKENS, context=CONTEXT) as door:
-        yield door
-
-
-@pytest.fixture
-def model(door: Door) -> Answers:
-    answers: Answers = door.model
-    return answers
 
 
 @pytest.fixture(scope="module")

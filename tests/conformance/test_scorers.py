@@ -1,12 +1,11 @@
 """Every door that scores tokens goes through this suite."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.conformance.doors import NAMES, Answers, Door, recorded, through
+from tests.conformance.doors import Answers, Door, recorded
 
 from primum.errors import ModelError
 from primum.models import causal
@@ -25,19 +24,6 @@ def batch(lengths: IntArray, *, seed: int = 0) -> TokenBatch:
     ids = np.random.default_rng(seed).integers(0, TOKENS, offsets[-1])
     kinds = np.full(len(ids), Kind.CLINICAL, np.uint8)
     return TokenBatch(np.arange(len(lengths)), offsets, ids, kinds, np.arange(len(ids)), TOKENS)
-
-
-@pytest.fixture(params=NAMES, scope="module")
-def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    folder = tmp_path_factory.mktemp("door")
-    with through(request.param, folder, tokens=TOKENS, context=CONTEXT) as door:
-        yield door
-
-
-@pytest.fixture
-def model(door: Door) -> Answers:
-    answers: Answers = door.model
-    return answers
 
 
 def one_forward_per_prefix(module: torch.nn.Module, tokens: IntArray) -> FloatArray:

@@ -160,6 +160,7 @@ def test_every_family_answers_for_a_state_model_of_guessed_profile(tmp_path: Pat
     opened = open_model(tmp_path / "model")
     assert "context = 2048" in opened.guessed
     audit = primum.audit(opened, members, held_out, sampled=16)
+    assert "context = 2048" in str(audit.context["guessed"])
     found = {finding.test: finding for finding in audit.findings}
     assert not RULES.keys() - found.keys()
     for finding in audit.findings:

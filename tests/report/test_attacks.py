@@ -9,6 +9,7 @@ from tests.report import samples, suite_samples
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Scalar
 from primum.report import advice, answers, sentences
+from primum.report.answers import visible
 from primum.report.attacks import Attack, attacks
 from primum.report.html import exposure
 from primum.report.language import Language
@@ -223,3 +224,18 @@ def test_the_terminal_tells_one_group_of_each_attack(leaking: Audit, language: L
     grouped = {one.test.partition("@")[0] for one in leaking.findings if "_pooled" in str(one.estimates)}
     assert sum(line.startswith(f"  {start}") for line in lines) == len(grouped) == 5
     assert len(lines) < 90
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("auc", "AUC 0.06. What matters starts at AUC 0.02"),
+        ("share_difference", "a difference of 6.0%. What matters starts at a difference of 2.0%"),
+        ("auroc_difference", "a difference of 0.06 on the AUC scale"),
+    ],
+)
+def test_the_smallest_effect_is_said_in_the_unit_of_the_test(name: str, said: str) -> None:
+    judged = samples.finding("trajectory.codes", "none_found", samples.estimate(name, 0.0, -0.01, 0.01))
+    asked = replace(judged, material=0.02, settings={"smallest_detectable": 0.06})
+    assert said in " ".join(visible(asked, language=Language("en")))
+    assert not list(visible(replace(asked, settings={}), language=Language("en")))

@@ -109,3 +109,13 @@ def test_numbers_by_patient_stay_confidential_and_complete(plan: AuditPlan, resu
 
 def test_the_suite_repeats_with_its_seed(plan: AuditPlan, result: AuditResult) -> None:
     assert canonical_bytes(run_audit(plan).audit) == canonical_bytes(result.audit)
+
+
+def test_what_is_guessed_of_sensitive_facts_stands_beside_guesses_without_the_model(
+    result: AuditResult,
+) -> None:
+    guesses = next(one.guesses["sensitive.inferred"] for one in result.measured if one.guesses)
+    assert guesses.blind is not None
+    assert guesses.blind.shape == guesses.scores.shape
+    assert np.isfinite(guesses.blind).all()
+    assert guesses.blind.std() > 0

@@ -6,7 +6,7 @@ from tests import tiny
 from tests.workflows.conftest import World
 
 import primum
-from primum.errors import RecordsError, VocabularyError
+from primum.errors import ModelError, RecordsError, VocabularyError
 from primum.evidence.audit import Audit
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.finding import Finding
@@ -238,3 +238,20 @@ def test_progress_counts_every_patient_of_each_side(world: World) -> None:
     # Everyone, then the sample, once for each of six families.
     assert [count for count in heard.values() if count] == [30, 30, *[40] * 6]
     assert all(seconds >= 0 for seconds in result.seconds.values())
+
+
+def test_large_shards_are_asked_a_part_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = AuditPlan(world.opened(), *world.sides(), only=("membership",))
+    whole = run_audit(plan).scores
+    heard: list[int] = []
+    monkeypatch.setattr("primum.workflows.gather._AT_ONCE", 8)
+    parts = run_audit(plan, progress=lambda stage, done: heard.append(done)).scores
+    # Thirty patients a side.
+    assert [done for done in heard if done] == [8, 8, 8, 6] * 2
+    np.testing.assert_allclose(parts.components["loss"], whole.components["loss"], atol=1e-5)
+
+
+def test_a_reference_that_gives_no_scores_is_refused(world: World) -> None:
+    silent = replace(world.opened(), scorer=object())
+    with pytest.raises(ModelError, match="gives no log-probabilities"):
+        run_audit(AuditPlan(world.opened(), *world.sides(), references=(silent,)))
