@@ -19,14 +19,14 @@ from primum.records.histories import FloatArray
 from primum.records.tokens import TokenBatch
 
 Test = Callable[[object, Sequence[object], Subjects], Measured]
-# What tests ask of the sample, by family.
+# What tests ask of the sample, by family; the longest first, so that processes that share them end together.
 SAMPLED: Mapping[str, tuple[Test, ...]] = {
+    "sensitive": (sampled_sensitive,),
+    "trajectory": (trajectory,),
+    "perturbation": (perturbation,),
     "embedding": (linkage, attribute),
     "extraction": (extraction,),
     "knowledge": (knowledge,),
-    "perturbation": (perturbation,),
-    "sensitive": (sampled_sensitive,),
-    "trajectory": (trajectory,),
 }
 
 

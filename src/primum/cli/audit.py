@@ -17,7 +17,7 @@ from primum.report.language import Language, message, preferred_language
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from primum.workflows.plan import AuditPlan
+    from primum.workflows.plan import AuditResult
 
 HELP = message(
     "Test what a model remembers of the patients who trained it.\n\n"
@@ -55,35 +55,39 @@ def audit_command(
     from primum.models.doors import open_model
     from primum.records.opened import open_records
     from primum.report.signature import read_private_key
+    from primum.workflows.audit import run_audit
     from primum.workflows.command import audit_plan, written_command
     from primum.workflows.outputs import refuse_full
+    from primum.workflows.workers import workers as start
 
-    opened = open_model(model, token_file=token_file)
-    target = out or Path(f"primum-{datetime.now(UTC):%Y%m%d}-{opened.ref.digest[:8]}")
-    refuse_full(target)
-    key = read_private_key(sign_key) if sign_key else None
-    plan = audit_plan(
-        opened,
-        records=open_records(records, show_ids=show_ids),
-        held_out=open_records(held_out, show_ids=show_ids) if held_out else None,
-        references=[
-            open_model(one, token_file=_token_for(one, model, token_file)) for one in reference or ()
-        ],
-        recipe=load_recipe(recipe) if recipe else None,
-        recipe_count=references,
-        only=tuple(only.split(",")) if only else (),
-        membership=membership,
-        drop_overlap=drop_overlap,
-        seed=seed,
-        sampled=sampled,
-        families=families,
-        show_records=show_records,
-        workers=workers,
-        backend=backend,
-        command=written_command(click.get_current_context().obj),
-    )
     language = Language(lang or preferred_language())
-    return _carry_out(plan, target, sign_key=key, language=language, as_json=json, log_json=log_json)
+    with start(workers, backend=backend) as apply:
+        opened = open_model(model, token_file=token_file)
+        target = out or Path(f"primum-{datetime.now(UTC):%Y%m%d}-{opened.ref.digest[:8]}")
+        refuse_full(target)
+        key = read_private_key(sign_key) if sign_key else None
+        plan = audit_plan(
+            opened,
+            records=open_records(records, show_ids=show_ids),
+            held_out=open_records(held_out, show_ids=show_ids) if held_out else None,
+            references=[
+                open_model(one, token_file=_token_for(one, model, token_file)) for one in reference or ()
+            ],
+            recipe=load_recipe(recipe) if recipe else None,
+            recipe_count=references,
+            only=tuple(only.split(",")) if only else (),
+            membership=membership,
+            drop_overlap=drop_overlap,
+            seed=seed,
+            sampled=sampled,
+            families=families,
+            show_records=show_records,
+            command=written_command(click.get_current_context().obj),
+        )
+        stages = Stages(language, as_json=log_json)
+        result = run_audit(plan, progress=stages, apply=apply)
+        stages.close()
+    return _hand_over(result, target, sign_key=key, language=language, as_json=json)
 
 
 def _token_for(place: str, model: str, token_file: Path | None) -> Path | None:
@@ -91,23 +95,18 @@ def _token_for(place: str, model: str, token_file: Path | None) -> Path | None:
     return token_file if urlsplit(place)[:2] == urlsplit(model)[:2] else None
 
 
-def _carry_out(
-    plan: "AuditPlan",
+def _hand_over(
+    result: "AuditResult",
     target: Path,
     *,
     sign_key: "Ed25519PrivateKey | None",
     language: Language,
     as_json: bool,
-    log_json: bool,
 ) -> int:
     from primum.evidence.canonical import plain
     from primum.report.show import summary_table
-    from primum.workflows.audit import run_audit
     from primum.workflows.outputs import whole_folder, write_result
 
-    stages = Stages(language, as_json=log_json)
-    result = run_audit(plan, progress=stages)
-    stages.close()
     with whole_folder(target) as folder:
         write_result(folder, result, language=language, sign_key=sign_key)
     if as_json:

@@ -70,7 +70,7 @@ def ask_suite(
         seed=plan.seed,
     )
     asking = _Asking(plan.model.answering, references, subjects, plan.show_records)
-    families = sorted(wanted & suite.SAMPLED.keys())
+    families = [family for family in suite.SAMPLED if family in wanted]
     progress(_STAGES[families[0]], 0)
     for place, (answers, drawn, seconds) in enumerate(apply(asking, families)):
         stage = _STAGES[families[place]]

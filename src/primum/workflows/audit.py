@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from primum.workflows.gather import Everyone, Group, Reading, everyone, gather, 
 from primum.workflows.plan import AuditPlan, AuditResult, Membership, Progress
 from primum.workflows.references import folded_reference, folded_references, train_references
 from primum.workflows.sampling import token_families
-from primum.workflows.workers import Map, workers
+from primum.workflows.workers import Map
 
 _MEMBERS_STAGE = message("scores of training patients")
 _HELD_OUT_STAGE = message("scores of held-out patients")
@@ -102,13 +102,13 @@ def audit(
     return run_audit(plan).audit
 
 
-def run_audit(plan: AuditPlan, *, progress: Progress = lambda stage, patients: None) -> AuditResult:
-    """Carry out a plan; `progress` hears the stage and how many patients it has just finished."""
-    with workers(plan.workers, backend=plan.backend) as apply:
-        return _carried_out(plan, progress, apply)
+def run_audit(
+    plan: AuditPlan, *, progress: Progress = lambda stage, patients: None, apply: Map = map
+) -> AuditResult:
+    """Carry out a plan; `apply` may spread work over other processes.
 
-
-def _carried_out(plan: AuditPlan, progress: Progress, apply: Map) -> AuditResult:
+    `progress` hears the stage and how many patients it has just finished.
+    """
     require_known(plan.only)
     clock = _Clock()
     members, held_out, duplicated, dropped = _separate(plan, progress)
@@ -162,13 +162,22 @@ def _gathered(
         token_families(plan.model, plan.families),
         wanted=families_wanted(plan.only),
     )
-    groups: list[Group] = []
-    for stage, records in zip((_MEMBERS_STAGE, _HELD_OUT_STAGE), sides, strict=True):
-        progress(stage, 0)
-        reading = Reading(plan.model, references, counts, records is sides[0], plan.families, questions)
-        groups.append(gather(reading, records, tick=partial(progress, stage), apply=apply))
-        clock.lap(stage)
-    return groups[0], groups[1]
+    reading = Reading(plan.model, references, counts, plan.families, questions)
+    members, held_out = (_Stage(stage, progress, clock) for stage in (_MEMBERS_STAGE, _HELD_OUT_STAGE))
+    return gather(reading, sides, ticks=(members, held_out), apply=apply)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Hears of patients, as they are finished, for the progress and the clock."""
+
+    name: str
+    progress: Progress
+    clock: "_Clock"
+
+    def __call__(self, patients: int) -> None:
+        self.progress(self.name, patients)
+        self.clock.lap(self.name)
 
 
 def _measurements(

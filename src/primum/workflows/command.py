@@ -11,7 +11,6 @@ from primum.models.opened import OpenedModel
 from primum.records.converted import RecordsFolder
 from primum.records.families import read_families
 from primum.workflows.plan import AuditPlan, Membership
-from primum.workflows.workers import Backend
 
 TRAIN, TUNING, HELD_OUT = "train", "tuning", "held_out"
 _UNSAID = ("--out", "--sign-key")
@@ -32,8 +31,6 @@ def audit_plan(
     sampled: int = 500,
     families: Path | None = None,
     show_records: bool = False,
-    workers: int = 1,
-    backend: Backend = "loky",
     command: str = "",
 ) -> AuditPlan:
     """Take members from the train split, references' patients from tuning, the others from held_out.
@@ -65,8 +62,6 @@ def audit_plan(
         sampled=sampled,
         families=read_families(families) if families else None,
         show_records=show_records,
-        workers=workers,
-        backend=backend,
         names=names,
         command=command,
     )

@@ -35,7 +35,7 @@ from primum.workflows.references import reference_losses
 from primum.workflows.workers import Map
 
 Tick = Callable[[int], None]
-_AT_ONCE = 1000
+_AT_ONCE = 500
 # What a family wants of every patient: tokens of a shard to one row a patient.
 Question = Callable[[TokenBatch], NDArray[Any]]
 
@@ -65,17 +65,17 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What is asked of each shard; called with one, here or in another process."""
+    """What is asked of each block of patients; called with one, here or in another process."""
 
     model: OpenedModel
     references: Sequence[Scorer]
     counts: CodeCounts
-    are_members: bool
     families: Families | None
     questions: Mapping[str, Question]
 
-    def __call__(self, shard: Histories) -> Group:
-        """Score and describe the patients of a shard."""
+    def __call__(self, block: "Block") -> Group:
+        """Score and describe the patients of a block."""
+        shard = block.patients
         table = describe(shard, self.families)
         tokens = self.model.tokenizer.encode(shard)
         scrubbed = None
@@ -86,7 +86,7 @@ class Reading:
         clinical = tokens.token_ids[tokens.kinds == Kind.CLINICAL]
         return Group(
             table,
-            rare_holders(shard, self.counts, own_counted=self.are_members),
+            rare_holders(shard, self.counts, own_counted=block.are_members),
             blind_features(shard, table),
             scrubbed,
             components,
@@ -108,23 +108,51 @@ class Reading:
         return components, under
 
 
-def gather(reading: Reading, records: Records, *, tick: Tick, apply: Map = map) -> Group:
-    """Score and describe each patient, a shard at a time; `apply` may do so in other processes."""
-    groups: list[Group] = []
-    for group in apply(reading, _blocks(records)):
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some patients of one side."""
+
+    are_members: bool
+    patients: Histories
+
+
+def gather(
+    reading: Reading, sides: tuple[Records, Records], *, ticks: tuple[Tick, Tick], apply: Map = map
+) -> tuple[Group, Group]:
+    """Score and describe each patient, a block at a time; `apply` may do so in other processes.
+
+    Both sides make one queue, so that no process waits at the end of the first. A side's tick hears 0 when
+    it begins, then how many patients were done.
+    """
+    members: list[Group] = []
+    held_out: list[Group] = []
+    side_of: list[bool] = []
+
+    def blocks() -> Iterator[Block]:
+        for block in _blocks(sides):
+            side_of.append(block.are_members)
+            yield block
+
+    ticks[0](0)
+    for place, group in enumerate(apply(reading, blocks())):
+        groups, tick = (members, ticks[0]) if side_of[place] else (held_out, ticks[1])
+        if groups is held_out and not groups:
+            tick(0)
         groups.append(group)
         tick(len(group))
-    if not groups:
+    if not members or not held_out:
         raise RecordsError("There is no patient to read: the records are empty.")
-    return _joined(groups)
+    return _joined(members), _joined(held_out)
 
 
-def _blocks(records: Records) -> Iterator[Histories]:
+def _blocks(sides: tuple[Records, Records]) -> Iterator[Block]:
     """Cut large shards: what is asked of each patient is larger than the record, and workers share better."""
-    for shard in records.shards():
-        for first in range(0, len(shard), _AT_ONCE):
-            last = min(first + _AT_ONCE, len(shard))
-            yield shard if last - first == len(shard) else shard.select(np.arange(first, last))
+    for are_members, records in zip((True, False), sides, strict=True):
+        for shard in records.shards():
+            for first in range(0, len(shard), _AT_ONCE):
+                last = min(first + _AT_ONCE, len(shard))
+                whole = last - first == len(shard)
+                yield Block(are_members, shard if whole else shard.select(np.arange(first, last)))
 
 
 def _joined(groups: Sequence[Group]) -> Group:

@@ -14,7 +14,6 @@ from primum.models.opened import OpenedModel
 from primum.records.canaries import CanaryPlan
 from primum.records.families import Families
 from primum.records.histories import Records
-from primum.workflows.workers import Backend
 
 Membership = Literal["observed", "randomised"]
 Progress = Callable[[str, int], None]
@@ -49,10 +48,6 @@ class AuditPlan:
         Sensitive families of codes; None means the built-in ones.
     show_records : bool
         Write the codes of extractable passages into the confidential folder, not only their families.
-    workers : int
-        Processes; 1 works in this one.
-    backend : {"loky", "ray", "dask"}
-        What starts them.
     names : mapping of str to str
         Role to digest of its files, where there are files.
     command : str
@@ -73,8 +68,6 @@ class AuditPlan:
     sampled: int = 500
     families: Families | None = None
     show_records: bool = False
-    workers: int = 1
-    backend: Backend = "loky"
     names: Mapping[str, str] = field(default_factory=dict)
     command: str = "primum.audit(...)"
 

@@ -1,8 +1,10 @@
 """More than one process: the same work, a shard or a family of tests at a time, in the order it was given."""
 
+import importlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -45,13 +47,19 @@ def workers(count: int = 1, *, backend: Backend = "loky") -> Iterator[Map]:
         yield map
         return
     started = {"loky": _loky, "ray": _ray, "dask": _dask}[backend]
-    with started(count):
-        yield partial(_spread, count, backend)
+    with started(count) as starting:
+        yield partial(_spread, count, backend, starting)
 
 
 def _spread(
-    count: int, backend: Backend, function: Callable[[Any], Any], tasks: Iterable[Any]
+    count: int,
+    backend: Backend,
+    starting: Iterator[None],
+    function: Callable[[Any], Any],
+    tasks: Iterable[Any],
 ) -> Iterator[Any]:
+    # One process that starts late would keep the first task, and with it all later results, waiting.
+    deque(starting, maxlen=0)
     calls = (delayed(function)(task) for task in tasks)
     if backend == "ray":
         # Its joblib backend gives results only when all are there: a few tasks at a time, then.
@@ -64,13 +72,23 @@ def _spread(
 
 
 @contextmanager
-def _loky(count: int) -> Iterator[None]:
+def _loky(count: int) -> Iterator[Iterator[None]]:
     with parallel_config("loky", n_jobs=count):
-        yield
+        # They import what they will need while this process reads what it was given.
+        importing = Parallel(return_as="generator")(delayed(_import_models)() for _ in range(count))
+        try:
+            yield importing
+        finally:
+            deque(importing, maxlen=0)
+
+
+def _import_models() -> None:
+    with suppress(ImportError):
+        importlib.import_module("primum.models.causal")
 
 
 @contextmanager
-def _ray(count: int) -> Iterator[None]:
+def _ray(count: int) -> Iterator[Iterator[None]]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -81,13 +99,13 @@ def _ray(count: int) -> Iterator[None]:
     try:
         register_ray()
         with parallel_config("ray", n_jobs=count):
-            yield
+            yield iter(())
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _dask(count: int) -> Iterator[None]:
+def _dask(count: int) -> Iterator[Iterator[None]]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -97,7 +115,7 @@ def _dask(count: int) -> Iterator[None]:
         Client(cluster),
         parallel_config("dask", n_jobs=count),
     ):
-        yield
+        yield iter(())
 
 
 def _absent(backend: str) -> InputError:
