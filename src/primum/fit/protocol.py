@@ -4,7 +4,9 @@ import importlib
 from typing import Protocol, runtime_checkable
 
 from primum.errors import InputError
+from primum.models.predictors import Predictor
 from primum.models.protocols import Scorer
+from primum.records.cases import Cases
 from primum.records.tokens import TokenBatch
 
 
@@ -19,6 +21,15 @@ class Trainable(Protocol):
 
         `max_steps` bounds the optimiser steps, so that models of more and of fewer patients can be matched.
         """
+        ...
+
+
+@runtime_checkable
+class ClassifierTrainable(Protocol):
+    """A way to train one kind of classifier, the same each time but for its patients and its seed."""
+
+    def fit(self, train: Cases, *, validation: Cases | None, max_steps: int | None, seed: int) -> Predictor:
+        """Train on `train`; choose the checkpoint on `validation` when there is one."""
         ...
 
 

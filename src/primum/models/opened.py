@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from primum.evidence.identity import ModelRef
+from primum.models.predictors import Predictor
 from primum.records.tokenizer import Tokenizer
 
 
@@ -40,3 +41,24 @@ class OpenedModel:
     def answering(self) -> object:
         """What new prompts are put to."""
         return self.scorer if self.anew is None else self.anew
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedClassifier:
+    """A classifier ready to be asked.
+
+    Attributes
+    ----------
+    ref : ModelRef
+    predictor : Predictor
+        Its further protocols say what else it can answer.
+    parameters : int
+        0 where nobody can count them.
+    structure : object or None
+        What the model is made of, where a test can read it: a scikit-learn estimator or pipeline.
+    """
+
+    ref: ModelRef
+    predictor: Predictor
+    parameters: int
+    structure: object | None = None
