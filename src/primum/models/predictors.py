@@ -17,7 +17,7 @@ class Predictor(Protocol):
         ...
 
     def logits(self, cases: Cases) -> FloatArray | None:
-        """Return what goes into the softmax, float64, shape (n, classes); None if only probabilities are known.
+        """Return what goes into the softmax, float64, shape (n, classes); None without logits.
 
         A model with one output gives two columns, 0 and its output.
         """

@@ -22,6 +22,8 @@ class Cases:
 
     Attributes
     ----------
+    case_ids : int64, shape (n,)
+        The place of each case in its records as a whole, whatever the split: recorded answers know it so.
     subject_ids : int64, shape (n,)
         The patient of each case; where a data set has no patients, the case's own number.
     inputs : ndarray, shape (n, ...), or tuple of n ndarrays
@@ -36,6 +38,7 @@ class Cases:
         known), datetime64[D] for date (NaT), text for the others ("" where not known).
     """
 
+    case_ids: IntArray
     subject_ids: IntArray
     inputs: Inputs
     labels: IntArray
@@ -48,6 +51,7 @@ class Cases:
         """Take the cases at positions `keep`, in that order (positions may repeat)."""
         inputs = self.inputs
         return Cases(
+            self.case_ids[keep],
             self.subject_ids[keep],
             tuple(inputs[row] for row in keep.tolist()) if isinstance(inputs, tuple) else inputs[keep],
             self.labels[keep],
@@ -108,6 +112,7 @@ def join_cases(parts: Sequence[Cases]) -> Cases:
         inputs = tuple(one for part in parts for one in part.inputs)
     known = set.intersection(*(set(part.attributes) for part in parts)) if parts else set()
     return Cases(
+        np.concatenate([part.case_ids for part in parts]),
         np.concatenate([part.subject_ids for part in parts]),
         inputs,
         np.concatenate([part.labels for part in parts]),
