@@ -119,6 +119,7 @@ def embedded(model: CausalModel, first: Histories, second: Histories, *, seed: i
         audited=len(tokens),
         context=model.context,
         seed=seed,
+        times=np.full(len(tokens.token_ids), np.datetime64("NaT"), "datetime64[us]"),
     )
     told = probe(embeddings(model, tokens), is_member, seed=seed).scores["embedding.probe"]
     guesses = attribute(model, (), subjects).guesses["embedding.attribute"]

@@ -7,7 +7,8 @@
     │   ├── RecordsError   2    patient records: names the file, the row, the column
     │   ├── VocabularyError 2   the model's tokens and the records do not meet
     │   └── ModelError     2    a model folder, its weights, or what it answers
-    └── MachineError       4    disk, memory, server: not the user's input
+    ├── MachineError       4    disk, memory, server: not the user's input
+    └── Interrupted      130    Ctrl-C, when there is something to go on with
 """
 
 
@@ -57,3 +58,9 @@ class MachineError(PrimumError):
     """Disk, memory or server: the input is not at fault."""
 
     exit_status = 4
+
+
+class Interrupted(PrimumError):
+    """Stopped by Ctrl-C; says what was kept."""
+
+    exit_status = 130

@@ -81,6 +81,7 @@ def subjects_of(tokens: TokenBatch, *, members: Collection[int] = (), context: i
         audited=count,
         context=context,
         seed=4,
+        times=np.full(len(tokens.token_ids), np.datetime64("NaT"), "datetime64[us]"),
     )
 
 

@@ -76,6 +76,7 @@ def subjects_of(
         count,
         context,
         seed=4,
+        times=np.full(len(tokens.token_ids), np.datetime64("NaT"), "datetime64[us]"),
     )
 
 

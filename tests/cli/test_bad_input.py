@@ -257,20 +257,23 @@ def test_a_place_that_cannot_be_written_is_the_fault_of_the_machine(place: Place
     (place.root / "file").write_text("1", encoding="utf-8")
     said = refused("--out", str(place.root / "file" / "report"))
     assert said.status == 4
-    assert "nothing was" in said.sentence
+    assert "report.unfinished cannot be written" in said.sentence
 
 
-def test_a_full_disk_leaves_nothing(place: Place, refused: Refuse) -> None:
+def test_a_full_disk_leaves_what_was_finished(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """No file may grow past what the model's own files need: the report does not fit."""
     largest = max(file.stat().st_size for file in place.model.iterdir()) + 1
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
     try:
-        said = refused()
+        assert place.audit() == 4
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert said.status == 4
-    assert "report cannot be written (File too large): nothing was kept; free some space" in said.sentence
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert "report cannot be written (File too large): free some space and repeat the command" in sentence
+    assert [path.name for path in place.root.glob("report*")] == ["report.unfinished"]
+    assert place.audit() == 3
+    assert [path.name for path in place.root.glob("report*")] == ["report"]
 
 
 # A shell may have taught its children to ignore the signal.

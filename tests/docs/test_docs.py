@@ -94,7 +94,7 @@ def test_every_exit_status_is_explained() -> None:
 
 def test_tests_verdicts_and_reasons_are_explained() -> None:
     page = text("audit.md")
-    assert [test for test in TESTS if f"`{test}`" not in page] == []
+    assert [test for test in TESTS["sequence"] if f"`{test}`" not in page] == []
     assert [verdict for verdict in get_args(Verdict) if f"`{verdict}`" not in page] == []
     reasons = re.findall(r"^\| `(\w+)` \|", page.split("## Reasons")[1], re.MULTILINE)
     assert sorted(reasons) == sorted(REASONS)

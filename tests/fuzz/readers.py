@@ -127,7 +127,8 @@ def ask(opened: OpenedModel, tokens: TokenBatch) -> None:
         assert scorer.embed(tokens).shape[0] == len(tokens)
     for name in ("recorded",):
         if hasattr(opened.answering, name):
-            getattr(opened.answering, name)(tokens)
+            times = np.full(len(tokens.token_ids), np.datetime64("2020-01-01"), "datetime64[us]")
+            getattr(opened.answering, name)(tokens, times)
 
 
 def read_model(path: Path) -> None:

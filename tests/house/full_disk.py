@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from tests import tiny
 from tests.records.test_omop import TINY
@@ -21,6 +22,7 @@ from tests.records.test_omop import TINY
 from primum.cli.main import run
 from primum.records.histories import InMemory
 from primum.records.opened import open_records
+from primum.workflows.kept import write_private
 
 PAGE = 4096
 PEOPLE = range(1, 61)
@@ -92,11 +94,14 @@ def outcomes(root: Path) -> Iterator[Outcome]:
     place.mkdir()
 
     meds = [str(model), "--records", str(root / "meds"), "--out"]
-    run(["audit", *meds, str(whole), "--only", "membership.combined", "--lang", "en"])
+    with patch("primum.workflows.kept.write_private", wraps=write_private) as kept:
+        run(["audit", *meds, str(whole), "--only", "membership.combined", "--lang", "en"])
+    unfinished = 1 + sum(-(-len(one.args[1]) // PAGE) for one in kept.call_args_list)
     shareable, everything = pages_of(whole, below="*"), pages_of(whole)
-    # The report, the first confidential file, one of the last, and for comparison nothing.
-    for pages in (1, shareable // 2, shareable + 1, everything - 2, everything + 2):
-        yield audit_on("out", place, [*meds, str(place / "report")], pages=pages)
+    # What is finished, the report, the first confidential file, one of the last, and for comparison nothing.
+    yield audit_on("out", place, [*meds, str(place / "report")], pages=1)
+    for pages in (shareable // 2, shareable + 1, everything - 2, everything + 2):
+        yield audit_on("out", place, [*meds, str(place / "report")], pages=unfinished + pages)
 
     table = omop(root / "omop")
     with tarfile.open(root / "omop.tar.gz", "w:gz") as archive:

@@ -218,6 +218,13 @@ def test_places_that_are_no_folder(tmp_path: Path) -> None:
             open_model(tmp_path / place)
 
 
+def test_the_sentence_about_no_folder_names_every_door(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        open_model(tmp_path / "nowhere")
+    for door in ("config.json", "recorded answers", "address of a server"):
+        assert door in str(caught.value)
+
+
 def test_numbers_that_are_not_finite_are_refused_when_asked(folder: Path) -> None:
     with_weights(lambda tensors: tensors["lm_head.weight"].fill_(float("nan")))(folder)
     opened = open_model(folder)

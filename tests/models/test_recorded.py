@@ -1,6 +1,7 @@
 """What a model answered once, kept in files, is worth what it is worth asked in person."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,25 @@ from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.models.opened import OpenedModel
 from primum.models.protocols import Embedder, Generator, Recorded, Sampling, Scorer
-from primum.models.recorded import EMBEDDINGS, FILES, SCORES, TRAJECTORIES
+from primum.models.recorded import EMBEDDINGS, EVENTS, FILES, SCORES, TRAJECTORIES
 from primum.records.attributes import describe
 from primum.records.families import families_of
-from primum.records.histories import InMemory
+from primum.records.histories import Histories, InMemory
+from primum.records.ragged import offsets_of
 from primum.records.tokenizer import Tokenizer
+from primum.records.tokens import Kind, TokenBatch, event_times
 
 CONTEXT = 128
 Rows = Mapping[str, Any]
 
 
 @pytest.fixture(scope="module")
-def subjects() -> Subjects:
-    people = tiny.cohort(train=60)["train"]
+def people() -> Histories:
+    return tiny.cohort(train=60)["train"]
+
+
+@pytest.fixture(scope="module")
+def subjects(people: Histories) -> Subjects:
     tokenizer = tiny.tokenizer_of(InMemory((people,)))
     tokens = tokenizer.encode(people)
     names = tuple(map(tokenizer.code_of, tokenizer.vocabulary.tokens))
@@ -44,6 +51,7 @@ def subjects() -> Subjects:
         audited=len(tokens),
         context=CONTEXT,
         seed=3,
+        times=event_times(tokens, people),
     )
 
 
@@ -52,6 +60,7 @@ def model(subjects: Subjects) -> CausalModel:
     return tiny.build(vocabulary=len(subjects.tokenizer.vocabulary), context=CONTEXT)
 
 
+@cache
 def answers(model: CausalModel, subjects: Subjects) -> dict[str, Rows]:
     """Record everything that can be recorded."""
     tokens, tokenizer = subjects.tokens, subjects.tokenizer
@@ -169,6 +178,174 @@ def test_prompts_of_another_length_are_told_by_the_recording(
     # Who writes the truth recovers all of it.
     assert np.nanmin(codes) == 1
     assert measured.settings["samples"] == 1
+
+
+def until(people: Histories, *, row: int, time: np.datetime64) -> Histories:
+    """The record of one patient at or before a time."""
+    one = people.select(np.array([row]))
+    keep = np.isnat(one.times) | (one.times <= time)
+    return Histories(
+        one.subject_ids,
+        offsets_of(np.array([keep.sum()])),
+        one.codes,
+        one.code_ids[keep],
+        one.times[keep],
+        one.values[keep],
+    )
+
+
+def as_events(
+    ids: list[int], tokenizer: Tokenizer, time: np.datetime64
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Read codes and gaps one by one: what of them events can say, with values, as tokens and as events."""
+    profile, names = tokenizer.profile, tokenizer.vocabulary.tokens
+    said: list[int] = []
+    rows: list[dict[str, Any]] = []
+    gap: int | None = None
+    for token in ids:
+        name = names[token]
+        if name in profile.gap_tokens:
+            gap = token
+        elif tokenizer.kinds[token] == Kind.CLINICAL:
+            if gap is not None:
+                days = profile.gap_edges_days[profile.gap_tokens.index(names[gap])]
+                time = time + np.timedelta64(round(days * 86_400_000_000), "us")
+                # Some write their gaps as events too.
+                rows.append({"time": time.item(), "code": names[gap], "numeric_value": days})
+                said.append(gap)
+            code = tokenizer.code_of(name)
+            rows.append({"time": time.item(), "code": code, "numeric_value": None})
+            said.append(token)
+            gap = None
+            if edges := profile.value_edges.get(code, ()):
+                # An untrained model seldom writes a value where one belongs.
+                place = len(said) % (len(edges) + 1)
+                rows[-1]["numeric_value"] = edges[place - 1] if place else edges[0] - 1
+                said.append(tokenizer.vocabulary.id_of[profile.value_tokens[place]])
+    ending = {"time": time.item(), "code": profile.end, "numeric_value": None}
+    return said, [*rows, ending, {**ending, "code": tokenizer.code_of(names[-1])}]
+
+
+@pytest.fixture(scope="module")
+def both_forms(
+    model: CausalModel, subjects: Subjects, people: Histories
+) -> tuple[dict[str, list[Any]], list[pl.DataFrame]]:
+    """Two samples of every other patient, as trajectories of tokens and as two files of events."""
+    tokenizer = subjects.tokenizer
+    asked, begun, ends = range(0, len(people), 2), [], []
+    for row in asked:
+        timed = people.times[people.offsets[row] : people.offsets[row + 1]]
+        timed = timed[~np.isnat(timed)]
+        time = timed[1 + len(timed) // 5] + np.timedelta64(row % 3, "h")
+        ends.append((timed[timed <= time].max(), time))
+        begun.append(tokenizer.encode(until(people, row=row, time=time)).tokens_of(0)[:-1])
+    offsets = offsets_of(np.array([len(one) for one in begun]))
+    ids = np.concatenate(begun)
+    nothing = np.zeros(len(ids), np.int64)
+    size = len(tokenizer.vocabulary)
+    prompts = TokenBatch(people.subject_ids[asked], offsets, ids, nothing.astype(np.uint8), nothing, size)
+    tokens: dict[str, list[Any]] = {"patient_id": [], "event_tokens": [], "predicted_tokens": []}
+    files = []
+    for sample in model.continue_from(prompts, samples=2, max_tokens=30, sampling=Sampling(), seed=1):
+        file: list[dict[str, Any]] = []
+        for place, (last, time) in enumerate(ends):
+            said, rows = as_events(sample.tokens_of(place).tolist(), tokenizer, last)
+            subject = int(prompts.subject_ids[place])
+            file += [{"subject_id": subject, "prediction_time": time.item(), **one} for one in rows]
+            # A later question about the same patient is left alone.
+            late = (time + np.timedelta64(400, "D")).item()
+            again = {"subject_id": subject, "prediction_time": late, **rows[-1], "time": late}
+            file += [again] * (place % 4)
+            for column, value in zip(tokens, (subject, begun[place].tolist(), said), strict=True):
+                tokens[column].append(value)
+        files.append(pl.DataFrame(file, schema_overrides={"numeric_value": pl.Float64}))
+    return tokens, files
+
+
+def opened_events(path: Path, tokenizer: Tokenizer, files: list[pl.DataFrame]) -> OpenedModel:
+    for number, file in enumerate(files):
+        (path / EVENTS / "held_out").mkdir(parents=True, exist_ok=True)
+        file.write_parquet(path / EVENTS / "held_out" / f"{number}.parquet")
+    return opened(path, tokenizer, {})
+
+
+def test_generated_events_are_the_same_as_their_tokens(
+    tmp_path: Path, subjects: Subjects, both_forms: tuple[dict[str, list[Any]], list[pl.DataFrame]]
+) -> None:
+    (tmp_path / "tokens").mkdir()
+    tokens = opened(tmp_path / "tokens", subjects.tokenizer, {TRAJECTORIES: both_forms[0]}).answering
+    door = opened_events(tmp_path / "events", subjects.tokenizer, both_forms[1])
+    assert set(door.ref.files) >= {"trajectories/held_out/0.parquet", "trajectories/held_out/1.parquet"}
+    events = door.answering
+    assert isinstance(tokens, Recorded) and isinstance(events, Recorded)
+    one, other = (each.recorded(subjects.tokens, subjects.times) for each in (tokens, events))
+    np.testing.assert_array_equal(one.shown, other.shown)
+    assert (one.shown > 0).sum() == len(subjects) / 2
+    for kept, read in zip(one.samples, other.samples, strict=True):
+        np.testing.assert_array_equal(kept.offsets, read.offsets)
+        np.testing.assert_array_equal(kept.token_ids, read.token_ids)
+    kinds = subjects.tokenizer.kinds[other.samples[0].token_ids]
+    assert {Kind.CLINICAL, Kind.GAP, Kind.VALUE} == set(kinds.tolist())
+    first, second = (trajectory(each, (), subjects) for each in (tokens, events))
+    for test in ("trajectory.codes", "trajectory.verbatim", "trajectory.distance"):
+        assert np.isfinite(first.scores[test]).sum() > 5
+        np.testing.assert_array_equal(first.scores[test], second.scores[test])
+    assert first.settings == second.settings
+
+
+def test_a_wrong_time_of_prediction_shows_another_record(
+    tmp_path: Path, subjects: Subjects, both_forms: tuple[dict[str, list[Any]], list[pl.DataFrame]]
+) -> None:
+    """Before any event only who the patient is was shown."""
+    early = [file.with_columns(prediction_time=pl.datetime(1800, 1, 1)) for file in both_forms[1]]
+    events = opened_events(tmp_path / "events", subjects.tokenizer, early).answering
+    assert isinstance(events, Recorded)
+    shown = events.recorded(subjects.tokens, subjects.times).shown
+    assert 0 < shown.max() < subjects.anatomy.header.max()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (pl.col("subject_id") + 10**6, "0 to 0 trajectories"),
+        (pl.col("prediction_time").cast(pl.String), "no column prediction_time of timestamp"),
+        (pl.col("time").dt.replace_time_zone("UTC"), "no column time of timestamp"),
+        (pl.col("code").str.len_bytes(), "no column code of string"),
+        (pl.col("numeric_value").cast(pl.String), "no column numeric_value of double"),
+        (pl.lit(None, pl.Datetime("us")).alias("time"), "empty cell"),
+        (pl.lit("?").alias("code"), "vocabulary beside it lacks"),
+        (pl.col("time") - pl.duration(days=40_000), "before the last one that was shown"),
+    ],
+)
+def test_events_that_cannot_be_used_are_refused(
+    tmp_path: Path,
+    subjects: Subjects,
+    both_forms: tuple[dict[str, list[Any]], list[pl.DataFrame]],
+    change: pl.Expr,
+    says: str,
+) -> None:
+    with pytest.raises(ModelError, match=says) as error:
+        files = [file.with_columns(change) for file in both_forms[1]]
+        trajectory(opened_events(tmp_path / "events", subjects.tokenizer, files).answering, (), subjects)
+    assert "\n" not in str(error.value)
+
+
+def test_a_patient_in_fewer_files_is_refused(
+    tmp_path: Path, subjects: Subjects, both_forms: tuple[dict[str, list[Any]], list[pl.DataFrame]]
+) -> None:
+    files = both_forms[1]
+    fewer = [files[0], files[1].filter(pl.col("subject_id") > pl.col("subject_id").min())]
+    answering = opened_events(tmp_path / "events", subjects.tokenizer, fewer).answering
+    with pytest.raises(ModelError, match="1 to 2 trajectories"):
+        trajectory(answering, (), subjects)
+
+
+def test_trajectories_in_both_forms_are_refused(
+    tmp_path: Path, subjects: Subjects, both_forms: tuple[dict[str, list[Any]], list[pl.DataFrame]]
+) -> None:
+    opened(tmp_path, subjects.tokenizer, {TRAJECTORIES: both_forms[0]})
+    with pytest.raises(ModelError, match="keep one"):
+        opened_events(tmp_path, subjects.tokenizer, both_forms[1])
 
 
 def broken(rows: dict[str, Rows], file: str, column: str, value: object) -> dict[str, Rows]:

@@ -15,9 +15,14 @@ from primum.cli.progress import Stages
 from primum.report.language import Language, message, preferred_language
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from primum.workflows.plan import AuditResult
+    from primum.evidence.audit import Audit
+    from primum.models.opened import OpenedModel
+    from primum.workflows.plan import AuditPlan
+    from primum.workflows.workers import Map
 
 HELP = message(
     "Test what a model remembers of the patients who trained it.\n\n"
@@ -55,24 +60,19 @@ def audit_command(
     from primum.models.doors import open_model
     from primum.records.opened import open_records
     from primum.report.signature import read_private_key
-    from primum.workflows.audit import run_audit
     from primum.workflows.command import audit_plan, written_command
-    from primum.workflows.outputs import refuse_full
     from primum.workflows.workers import workers as start
 
     language = Language(lang or preferred_language())
     with start(workers, backend=backend) as apply:
         opened = open_model(model, token_file=token_file)
-        target = out or Path(f"primum-{datetime.now(UTC):%Y%m%d}-{opened.ref.digest[:8]}")
-        refuse_full(target)
+        places = _places(out, opened.ref.digest[:8])
         key = read_private_key(sign_key) if sign_key else None
         plan = audit_plan(
             opened,
             records=open_records(records, show_ids=show_ids),
             held_out=open_records(held_out, show_ids=show_ids) if held_out else None,
-            references=[
-                open_model(one, token_file=_token_for(one, model, token_file)) for one in reference or ()
-            ],
+            references=_opened(reference or (), model, token_file),
             recipe=load_recipe(recipe) if recipe else None,
             recipe_count=references,
             only=tuple(only.split(",")) if only else (),
@@ -84,37 +84,65 @@ def audit_command(
             show_records=show_records,
             command=written_command(click.get_current_context().obj),
         )
-        stages = Stages(language, as_json=log_json)
-        result = run_audit(plan, progress=stages, apply=apply)
-        stages.close()
-    return _hand_over(result, target, sign_key=key, language=language, as_json=json)
+        audit = _carry_out(
+            plan, places, recipe=recipe, apply=apply, sign_key=key, language=language, log_json=log_json
+        )
+    return _shown(audit, places[0], language=language, as_json=json)
 
 
-def _token_for(place: str, model: str, token_file: Path | None) -> Path | None:
-    """Give the token to the server of the model only."""
-    return token_file if urlsplit(place)[:2] == urlsplit(model)[:2] else None
+def _places(out: Path | None, short: str) -> tuple[Path, Path]:
+    """Say where the report goes, which must be free, and until then what is finished of it."""
+    from primum.workflows.kept_folder import unfinished_beside
+    from primum.workflows.outputs import refuse_full
+
+    target = out or Path(f"primum-{datetime.now(UTC):%Y%m%d}-{short}")
+    refuse_full(target)
+    # Without a date: the same command finds it on another day.
+    return target, unfinished_beside(out or Path(f"primum-{short}"))
 
 
-def _hand_over(
-    result: "AuditResult",
-    target: Path,
+def _opened(places: "Sequence[str]", model: str, token_file: Path | None) -> "list[OpenedModel]":
+    """Open references, giving the token to the server of the model only."""
+    from primum.models.doors import open_model
+
+    server = urlsplit(model)[:2]
+    return [open_model(one, token_file=token_file if urlsplit(one)[:2] == server else None) for one in places]
+
+
+def _carry_out(
+    plan: "AuditPlan",
+    places: tuple[Path, Path],
     *,
+    recipe: str | None,
+    apply: "Map",
     sign_key: "Ed25519PrivateKey | None",
     language: Language,
-    as_json: bool,
-) -> int:
-    from primum.evidence.canonical import plain
-    from primum.report.show import summary_table
+    log_json: bool,
+) -> "Audit":
+    from primum.workflows.audit import run_audit
+    from primum.workflows.kept_folder import keeping, key_of
     from primum.workflows.outputs import whole_folder, write_result
 
-    with whole_folder(target) as folder:
-        write_result(folder, result, language=language, sign_key=sign_key)
+    target, unfinished = places
+    stages = Stages(language, as_json=log_json)
+    with keeping(unfinished, key=key_of(plan, recipe=recipe)) as kept:
+        result = run_audit(plan, progress=stages, apply=apply, kept=kept)
+        stages.close()
+        with whole_folder(target) as folder:
+            write_result(folder, result, language=language, sign_key=sign_key)
+    return result.audit
+
+
+def _shown(audit: "Audit", target: Path, *, language: Language, as_json: bool) -> int:
+    from primum.evidence.canonical import plain
+    from primum.report.show import summary_table
+
     if as_json:
         # Escaped, so that no name in it can play tricks on a terminal.
-        text = json_text.dumps(plain(result.audit), sort_keys=True).replace("\x7f", "\\u007f")
+        text = json_text.dumps(plain(audit), sort_keys=True).replace("\x7f", "\\u007f")
         sys.stdout.write(text + "\n")
     else:
         console = Console(highlight=False)
-        console.print(summary_table(result.audit, language, width=console.width))
+        console.print(summary_table(audit, language, width=console.width))
         print(language.text("Report: {path}", path=str(target / "report.html")))
-    return result.audit.exit_status
+    return audit.exit_status

@@ -70,7 +70,7 @@ def findings_of(measurements: Measurements) -> tuple[Finding, ...]:
     frame, overlap, scores = given.frame, given.overlap, given.scores
     claims: list[Claim] = []
     described: list[Finding] = []
-    if "membership" in families_wanted(given.only):
+    if "membership" in families_wanted(given.only, scores.suite):
         claims, described = membership_claims(
             scores, frame, canaries=given.canaries, settings=given.settings, only=given.only
         )
@@ -165,6 +165,7 @@ def _arranged(given: Measurements) -> Measurements:
             {name: values[order] for name, values in scores.components.items()},
             {name: mask[order] for name, mask in scores.subgroups.items()},
             None if scores.under_references is None else scores.under_references[order],
+            scores.suite,
         ),
         measured=[_moved(family, place) for family in given.measured],
         canaries=canaries,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +32,48 @@ from primum.evidence.operating_point import TooFewPatients, tpr_at_fpr
 from primum.evidence.ranking import auc
 from primum.evidence.verdicts import Claim
 
-# Component attacks, weakest first; the ratio exists only beside a reference model.
-COMPONENTS = ("loss", "min_k", "min_k_pp", "ratio")
-TESTS = (
-    "membership.combined.auc",
-    "membership.combined.tpr",
-    "membership.canary",
-    "membership.epsilon",
-    "membership.named",
-    "membership.exposed",
-    *(f"membership.{name}.{quantity}" for name in COMPONENTS for quantity in ("auc", "tpr")),
-)
+# What is asked of a model that writes records, and of one that sorts cases into classes.
+Suite = Literal["sequence", "classifier"]
+# Component attacks, weakest first; the last of a suite exist only beside reference or shadow models.
+COMPONENTS: Mapping[Suite, tuple[str, ...]] = {
+    "sequence": ("loss", "min_k", "min_k_pp", "ratio"),
+    "classifier": ("loss", "entropy", "label_only", "quantile", "rmia", "lira"),
+}
 _PRIMARY = "membership.combined.auc"
 _LITERATURE = {
     "loss": ("yeom2018",),
     "min_k": ("shi2024",),
     "min_k_pp": ("zhang2025",),
     "ratio": ("carlini2021", "watson2022"),
+    "entropy": ("song2021",),
+    "label_only": ("choquettechoo2021",),
+    "quantile": ("bertran2023",),
+    "rmia": ("zarifzadeh2024",),
+    "lira": ("carlini2022",),
 }
+# Each patient against models of the same recipe: the first of these that is there is the combined score.
+_CALIBRATED = ("lira", "rmia", "ratio")
+_ABSENT = {
+    "min_k": Message("model_cannot", {"protocol": "DistributionScorer"}),
+    "min_k_pp": Message("model_cannot", {"protocol": "DistributionScorer"}),
+    "ratio": Message("needs_reference"),
+    "rmia": Message("needs_shadows"),
+    "lira": Message("needs_shadows"),
+}
+
+
+def membership_tests(suite: Suite) -> tuple[str, ...]:
+    """Name every test of the family."""
+    components = COMPONENTS[suite]
+    return (
+        _PRIMARY,
+        "membership.combined.tpr",
+        "membership.canary",
+        "membership.epsilon",
+        "membership.named",
+        "membership.exposed",
+        *(f"membership.{name}.{quantity}" for name in components for quantity in ("auc", "tpr")),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +91,7 @@ class PatientScores:
     subgroups : mapping of str to bool, shape (n,)
     under_references : float64, shape (n, references), or None
         The loss under each reference, where there are enough of them to name patients.
+    suite : {"sequence", "classifier"}
     """
 
     is_member: BoolArray
@@ -74,6 +100,7 @@ class PatientScores:
     components: Mapping[str, FloatArray]
     subgroups: Mapping[str, BoolArray]
     under_references: FloatArray | None = None
+    suite: Suite = "sequence"
 
     def naming(self) -> Naming | None:
         """Set each patient against the references, if there are enough."""
@@ -98,12 +125,18 @@ class CanaryScores:
 def combined_score(components: Mapping[str, FloatArray]) -> tuple[str, FloatArray]:
     """Return the name of the combined score and its values.
 
-    The calibrated ratio when a reference exists, else the mean of the normal scores (both groups ranked
-    together, labels unused) of the other components.
+    A calibrated one when reference or shadow models exist, else the mean of the normal scores (both groups
+    ranked together, labels unused) of the other components.
     """
-    if "ratio" in components:
-        return "ratio", components["ratio"]
+    for name in _CALIBRATED:
+        if name in components:
+            return name, components[name]
     return "mean of normal scores", np.mean([_normal_scores(v) for v in components.values()], axis=0)
+
+
+def _of_combined(name: str, suite: Suite) -> tuple[str, ...]:
+    """Literature of the combined score."""
+    return _LITERATURE.get(name) or _LITERATURE["min_k_pp" if suite == "sequence" else "quantile"]
 
 
 def _normal_scores(values: FloatArray) -> FloatArray:
@@ -127,7 +160,7 @@ def membership_claims(
     """
     if not scores.components:
         reason = Message("model_cannot", {"protocol": "Scorer"})
-        untested = [_not_tested(test, reason, frame) for test in TESTS]
+        untested = [_not_tested(test, reason, frame) for test in membership_tests(scores.suite)]
         return [], [one for one in untested if one.primary or wanted(one.test, only)]
     naming = scores.naming()
     name, combined = combined_score(scores.components)
@@ -138,7 +171,7 @@ def membership_claims(
     draft = replace(
         primary.draft,
         settings={**primary.draft.settings, **settings, "score": name},
-        references=(*primary.draft.references, *_LITERATURE["ratio" if name == "ratio" else "min_k_pp"]),
+        references=(*primary.draft.references, *_of_combined(name, scores.suite)),
         series=(
             roc_series(*everyone.groups(), *everyone.blind_groups()),
             risk_series(*everyone.groups()),
@@ -248,13 +281,9 @@ def _one_run(canaries: CanaryScores) -> Iterator[Estimate]:
 def _described(scores: PatientScores, everyone: Contrast, frame: Frame) -> list[Finding]:
     """Component attacks and the epsilon bound: shown beside the claims, outside the error budget."""
     findings = []
-    for name in COMPONENTS:
+    for name in COMPONENTS[scores.suite]:
         if name not in scores.components:
-            reason = (
-                Message("needs_reference")
-                if name == "ratio"
-                else Message("model_cannot", {"protocol": "DistributionScorer"})
-            )
+            reason = _ABSENT.get(name, Message("model_cannot", {"protocol": "Predictor"}))
             findings += [
                 _not_tested(f"membership.{name}.{quantity}", reason, frame) for quantity in ("auc", "tpr")
             ]

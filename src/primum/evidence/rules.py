@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from primum.errors import InputError
-from primum.evidence.membership import TESTS as MEMBERSHIP_TESTS
-from primum.evidence.membership import wanted
+from primum.evidence.membership import Suite, membership_tests, wanted
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Rule:
 
 
 _SUITE = ("tonekaboni2025",)
-RULES: Mapping[str, Rule] = {
+_SEQUENCE: Mapping[str, Rule] = {
     "trajectory.codes": Rule("share", "prompt", _SUITE, primary=True),
     "trajectory.verbatim": Rule("share", "prompt", (*_SUITE, "carlini2021")),
     "trajectory.distance": Rule("auc", "prompt", _SUITE),
@@ -63,7 +62,12 @@ RULES: Mapping[str, Rule] = {
     "knowledge.cost": Rule("share", "partial", ("hayes2025", *_SUITE)),
     "extraction.passages": Rule("share", "partial", ("hayes2025", "carlini2023"), primary=True),
 }
-TESTS = ("data.overlap", *MEMBERSHIP_TESTS, *RULES)
+_CLASSIFIER: Mapping[str, Rule] = {}
+RULES: Mapping[str, Rule] = {**_SEQUENCE, **_CLASSIFIER}
+TESTS: Mapping[Suite, tuple[str, ...]] = {
+    "sequence": ("data.overlap", *membership_tests("sequence"), *_SEQUENCE),
+    "classifier": ("data.overlap", *membership_tests("classifier"), *_CLASSIFIER),
+}
 
 
 def family_of(test: str) -> str:
@@ -71,16 +75,16 @@ def family_of(test: str) -> str:
     return test.partition(".")[0]
 
 
-def families_wanted(only: Sequence[str]) -> frozenset[str]:
+def families_wanted(only: Sequence[str], suite: Suite) -> frozenset[str]:
     """Return the families of which some test was asked for."""
     return frozenset(
         family_of(test)
-        for test in TESTS
+        for test in TESTS[suite]
         if wanted(test, only) or any(prefix.startswith(f"{test}@") for prefix in only)
     )
 
 
-def require_known(only: Sequence[str]) -> None:
+def require_known(only: Sequence[str], suite: Suite) -> None:
     """Refuse a prefix that no test begins with, before any work is done.
 
     Raises
@@ -88,12 +92,13 @@ def require_known(only: Sequence[str]) -> None:
     InputError
         Names the first such prefix. Names of subgroups depend on the patients and are not checked.
     """
+    tests = TESTS[suite]
     for prefix in only:
-        if not prefix or not any(test.startswith(prefix) or prefix.startswith(f"{test}@") for test in TESTS):
+        if not prefix or not any(test.startswith(prefix) or prefix.startswith(f"{test}@") for test in tests):
             raise InputError(
                 "--only: no test is named {prefix} or begins so: give some of {tests}.",
                 prefix=prefix or "''",
-                tests=", ".join(TESTS),
+                tests=", ".join(tests),
             )
 
 

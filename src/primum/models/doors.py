@@ -38,10 +38,14 @@ def open_model(place: Path | str, *, token_file: Path | None = None) -> OpenedMo
     if path.is_file() and path.suffix in _PICKLES:
         raise _pickle(path.name)
     if not path.is_dir():
-        raise ModelError("{path} is not a model folder: give a folder with config.json.", path=str(path))
-    from primum.models.recorded import FILES, open_recorded
+        raise ModelError(
+            "{path} is not a model folder: give a folder of a model (config.json, model.safetensors), one of "
+            "recorded answers (scores.parquet, say), or the address of a server (https://…).",
+            path=str(path),
+        )
+    from primum.models.recorded import is_recorded, open_recorded
 
-    if any((path / name).is_file() for name in FILES):
+    if is_recorded(path):
         return open_recorded(path)
     if not (path / "config.json").is_file():
         raise ModelError(

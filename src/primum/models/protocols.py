@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from primum.records.histories import FloatArray
+from primum.records.histories import FloatArray, TimeArray
 from primum.records.ragged import IntArray
 from primum.records.tokens import TokenBatch
 
@@ -118,8 +118,15 @@ class Recording(NamedTuple):
 class Recorded(Protocol):
     """A model whose continuations were kept: neither prompts nor sampling can be chosen any more."""
 
-    def recorded(self, tokens: TokenBatch) -> Recording:
-        """Return what was kept for each of these whole histories."""
+    def recorded(self, tokens: TokenBatch, times: TimeArray) -> Recording:
+        """Return what was kept for each of these whole histories.
+
+        Parameters
+        ----------
+        tokens : TokenBatch
+        times : datetime64[us], shape (tokens,)
+            When the event of each token was; NaT for those of none and those without time.
+        """
         ...
 
 

@@ -245,8 +245,8 @@ class WireConnection:
     def _pause(self, failures: int, cut: _Cut) -> None:
         if failures > len(_PAUSES):
             raise MachineError(
-                "The model server {server} does not answer ({reason}), asked {tries} times: nothing was "
-                "kept. See that it runs, then repeat the command.",
+                "The model server {server} does not answer ({reason}), asked {tries} times: see that it "
+                "runs, then repeat the command.",
                 server=str(self.server),
                 reason=str(cut),
                 tries=failures,
@@ -256,7 +256,8 @@ class WireConnection:
 
 def _body(tokens: TokenBatch, places: list[int], parameters: Mapping[str, Any]) -> bytes:
     """Write one line a history; the first also has the parameters, which hold for all."""
-    lines = [{"id": place, "token_ids": tokens.tokens_of(place).tolist()} for place in places]
+    name = "token_ids" if isinstance(tokens, TokenBatch) else "input"
+    lines = [{"id": place, name: tokens.tokens_of(place).tolist()} for place in places]
     lines[0] |= parameters
     return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
 

@@ -1,7 +1,11 @@
-"""Columns of one parquet file, of the types wanted, or a sentence that says which is not; and writing one."""
+"""Columns of one parquet file, of the types wanted, or a sentence that says which is not; and writing one.
+
+Every parquet file that others wrote passes :func:`room_for` before it is read.
+"""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from primum.errors import RecordsError
+from primum.errors import InputError, RecordsError
 
 _MAY_BE_NULL = ("time", "numeric_value")
 # What repeats costs next to nothing on disk, and much in memory: bytes that one byte of a file may become.
@@ -32,6 +36,78 @@ def write_parquet(table: pl.DataFrame, path: Path) -> None:
     path.write_bytes(whole.getbuffer())
 
 
+@dataclass(frozen=True)
+class Room:
+    """How many bytes of memory one parquet file may fill.
+
+    Attributes
+    ----------
+    name : str
+        What sentences call the file.
+    most : int
+        1,000 times its bytes; 64 MiB are always allowed.
+    refusal : type of InputError
+    """
+
+    name: str
+    most: int
+    refusal: type[InputError]
+
+    def require(self, size: int) -> None:
+        """Refuse what would fill more than `most` bytes.
+
+        Raises
+        ------
+        InputError
+            Of the kind `refusal`.
+        """
+        if size > self.most:
+            raise self.refusal(
+                "{file} unpacks to more than {most} bytes, far more than its size can mean: copy it again "
+                "from its source.",
+                file=self.name,
+                most=self.most,
+            )
+
+
+def room_for(
+    file: Path, *, name: str, columns: Collection[str] | None = None, refusal: type[InputError] = RecordsError
+) -> Room:
+    """Refuse a parquet file of which the footer tells that it fills far more memory than its size can mean.
+
+    Text counts 8 bytes a cell here, for what repeats is stored once: whoever writes the cells out puts
+    their bytes before :meth:`Room.require`.
+
+    Parameters
+    ----------
+    file : Path
+    name : str
+        What sentences call the file.
+    columns : collection of str or None
+        Those that will be read; None for all.
+    refusal : type of InputError
+
+    Raises
+    ------
+    InputError
+        Of the kind `refusal`.
+    pyarrow.ArrowException, OSError
+        The footer is broken.
+    """
+    room = Room(name, max(_SMALLEST_CAP, file.stat().st_size * _MOST_BYTES_A_BYTE), refusal)
+    with pq.ParquetFile(file) as opened:
+        footer, size = opened.metadata, 0
+        for place in range(footer.num_columns):
+            if columns is None or opened.schema.column(place).path.partition(".")[0] in columns:
+                # Zero for types whose cells have no fixed length of their own.
+                width = max(8, opened.schema.column(place).length)
+                parts = [footer.row_group(group).column(place) for group in range(footer.num_row_groups)]
+                size += sum(max(part.num_values * width, part.total_uncompressed_size) for part in parts)
+        asked = footer.num_columns if columns is None else len(columns)
+        room.require(max(size, footer.num_rows * 8 * max(1, asked)))
+    return room
+
+
 def read_columns(file: Path, wanted: Mapping[str, Any], *, name: str) -> pa.Table:
     """Read columns of a parquet file as the types wanted, without loss.
 
@@ -50,18 +126,15 @@ def read_columns(file: Path, wanted: Mapping[str, Any], *, name: str) -> pa.Tabl
         column is missing, of another type, or has an empty cell.
     """
     try:
+        room = room_for(file, name=name, columns=wanted)
         with pq.ParquetFile(file) as opened:
-            most = max(_SMALLEST_CAP, file.stat().st_size * _MOST_BYTES_A_BYTE)
-            if opened.metadata.num_rows * 8 * len(wanted) > most:
-                raise _bomb(name, most)
             stored = opened.schema_arrow
             for column in wanted:
                 _check_column(stored, column, wanted[column], name=name)
         texts = [column for column, kind in wanted.items() if kind == _TEXT]
         with pq.ParquetFile(file, read_dictionary=texts) as opened:
             table = opened.read([column for column in wanted if column in stored.names])
-        if sum(_written(table[column]) for column in texts) > most:
-            raise _bomb(name, most)
+        room.require(sum(written_out(table[column].chunks) for column in texts))
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise RecordsError(
             "{file} is truncated or not parquet: copy it again from its source.", file=name
@@ -81,20 +154,11 @@ def read_columns(file: Path, wanted: Mapping[str, Any], *, name: str) -> pa.Tabl
     return pa.table(columns)
 
 
-def _written(values: Any) -> int:
-    """Bytes of a column of text when every cell is written out."""
-    parts = (one for one in values.chunks if pa.types.is_dictionary(one.type))
-    lengths = (pc.take(pc.binary_length(one.dictionary), one.indices) for one in parts)
-    return sum(pc.sum(one).as_py() or 0 for one in lengths)
-
-
-def _bomb(name: str, most: int) -> RecordsError:
-    return RecordsError(
-        "{file} unpacks to more than {most} bytes, far more than its size can mean: copy it again from its "
-        "source.",
-        file=name,
-        most=most,
-    )
+def written_out(parts: Iterable[Any]) -> int:
+    """Bytes of dictionary arrays of text when every cell is written out; other arrays count nothing."""
+    coded = (part for part in parts if pa.types.is_dictionary(part.type))
+    lengths = (pc.take(pc.binary_length(part.dictionary), part.indices) for part in coded)
+    return sum(pc.sum(one.cast(pa.int64())).as_py() or 0 for one in lengths)
 
 
 def _check_column(stored: Any, column: str, wanted: Any, *, name: str) -> None:

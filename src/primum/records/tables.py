@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from primum.errors import RecordsError
+from primum.records.parquet_columns import room_for, written_out
 
 _ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _BATCH_ROWS, _BATCH_BYTES = 1 << 17, 1 << 23
@@ -152,8 +153,15 @@ def _stored(file: Path, kinds: Mapping[str, Kind], wanted: Collection[str]) -> I
             )
     chosen = {stored: name for stored, name in zip(header, names, strict=True) if name in kinds}
     if parquet:
-        with pq.ParquetFile(file) as opened:
+        schema = pq.read_schema(file)
+        for stored, name in chosen.items():
+            if pa.types.is_nested(schema.field(stored).type):
+                raise _misfit(kinds[name], file=file.name, row=0, column=name)
+        room = room_for(file, name=file.name, columns=chosen)
+        # As it is stored, a text that repeats is there once.
+        with pq.ParquetFile(file, read_dictionary=list(chosen)) as opened:
             for batch in opened.iter_batches(_BATCH_ROWS, columns=list(chosen)):
+                room.require(written_out(batch.columns))
                 yield _frame(batch, chosen)
     else:
         with _open_csv(file, list(chosen), parsing) as opened:

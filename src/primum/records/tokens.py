@@ -6,6 +6,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from primum.records.histories import Histories, TimeArray
 from primum.records.ragged import IntArray, offsets_of, take_runs
 
 
@@ -70,6 +71,15 @@ class TokenBatch:
             self.event_index[rows],
             self.vocabulary_size,
         )
+
+
+def event_times(tokens: TokenBatch, histories: Histories) -> TimeArray:
+    """When the event of each token was, shape (tokens,); NaT for those of none and those without time."""
+    rows = np.repeat(histories.offsets[:-1], tokens.lengths) + tokens.event_index
+    times = np.full(len(rows), np.datetime64("NaT"), "datetime64[us]")
+    told = tokens.event_index >= 0
+    times[told] = histories.times[rows[told]]
+    return times
 
 
 def join_tokens(parts: list[TokenBatch]) -> TokenBatch:

@@ -90,7 +90,8 @@ def not_found(audit: Audit, *, language: Language) -> tuple[str, ...]:
 
 def _beside(finding: Finding) -> bool:
     """Tell whether a test stands beside the primary one of its attack; those are said by name only."""
-    component = finding.test.startswith(tuple(f"membership.{name}." for name in COMPONENTS))
+    components = {f"membership.{name}." for names in COMPONENTS.values() for name in names}
+    component = finding.test.startswith(tuple(components))
     return component or (finding.test in RULES and not finding.primary)
 
 

@@ -8,7 +8,7 @@ from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
 from primum.evidence.rules import RULES, family_of
-from primum.report import sentences
+from primum.report import classifier_words, sentences
 from primum.report.language import Language, message
 
 _TITLES = {
@@ -19,6 +19,7 @@ _TITLES = {
     "knowledge": message("What the attacker must know"),
     "extraction": message("Drawing out whole passages"),
     "membership": message("Recognising training patients"),
+    **classifier_words.TITLES,
 }
 _MEANS = {
     "trajectory": message(
@@ -174,13 +175,15 @@ def _attack(family: str, found: list[Finding], language: Language) -> Attack:
     ran = judged.verdict != "not_applicable"
     told = [one for one in others if one.harmful or one.primary or one.test == "knowledge.cost"]
     settings = judged.settings
+    of_classifier = judged.attacker in classifier_words.ATTACKERS
+    means, access = (classifier_words.MEANS, classifier_words.ACCESS) if of_classifier else (_MEANS, _ACCESS)
     first = judged.estimates[0].name if judged.estimates else ""
     return Attack(
         title=title_of_family(family, language=language),
         finding=judged,
         attacker=sentences.named(sentences.ATTACKERS, _attacker(judged), language=language),
-        means=language.text(_MEANS[family], **settings) if ran else "",
-        access=language.text(_ACCESS[family]) if ran else "",
+        means=language.text(means[family], **settings) if ran else "",
+        access=language.text(access[family]) if ran else "",
         cost=" ".join(_cost(family, judged, language)) if ran else "",
         asked=language.text("{members} training patients, {held_out} patients never seen", **settings)
         if ran
@@ -192,7 +195,10 @@ def _attack(family: str, found: list[Finding], language: Language) -> Attack:
 
 
 def _cost(family: str, finding: Finding, language: Language) -> Iterator[str]:
-    yield language.text(_COSTS[family], **finding.settings)
+    costs = classifier_words.COSTS if finding.attacker in classifier_words.ATTACKERS else _COSTS
+    yield language.text(costs[family], **finding.settings)
+    if finding.settings.get("shadow_models"):
+        yield language.text(classifier_words.SHADOW_COST, **finding.settings)
     if finding.settings.get("calibrated") or finding.settings.get("score") == "ratio":
         yield language.text(_REFERENCE_COST)
 
@@ -200,6 +206,8 @@ def _cost(family: str, finding: Finding, language: Language) -> Iterator[str]:
 def _attacker(finding: Finding) -> str:
     if finding.test in RULES:
         return RULES[finding.test].attacker
+    if finding.attacker == "probabilities" and finding.settings.get("score") in ("lira", "rmia"):
+        return "shadows"
     return "reference" if finding.settings.get("score") == "ratio" else finding.attacker
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from primum.report import classifier_words
 from primum.report.language import message
 
 TESTS = {
@@ -146,6 +147,7 @@ TESTS = {
         message("Passages that can be drawn out"),
         message("Eight events in a row come out word for word within a hundred attempts."),
     ),
+    **classifier_words.TESTS,
 }
 
 

@@ -8,6 +8,8 @@ CITATIONS: dict[str, str] = {
     "calibration and optimal denoising. ICML 2018.",
     "benjamini1995": "Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and "
     "powerful approach to multiple testing. J R Stat Soc B 1995;57(1):289-300.",
+    "bertran2023": "Bertran M, Tang S, Roth A, Kearns M, Morgenstern J H, Wu S Z. Scalable membership "
+    "inference attacks via quantile regression. NeurIPS 2023.",
     "broder1997": "Broder A Z. On the resemblance and containment of documents. Compression and Complexity "
     "of Sequences 1997, 21-29.",
     "carlini2019": "Carlini N, Liu C, Erlingsson Ú, Kos J, Song D. The secret sharer: evaluating and testing "
@@ -18,6 +20,8 @@ CITATIONS: dict[str, str] = {
     "from first principles. IEEE Symposium on Security and Privacy 2022.",
     "carlini2023": "Carlini N, Ippolito D, Jagielski M, Lee K, Tramèr F, Zhang C. Quantifying memorization "
     "across neural language models. ICLR 2023.",
+    "choquettechoo2021": "Choquette-Choo C A, Tramèr F, Carlini N, Papernot N. Label-only membership "
+    "inference attacks. ICML 2021.",
     "clopper1934": "Clopper C J, Pearson E S. The use of confidence or fiducial limits illustrated in the "
     "case of the binomial. Biometrika 1934;26(4):404-413.",
     "das2025": "Das D, Zhang J, Tramèr F. Blind baselines beat membership inference attacks for foundation "
@@ -48,6 +52,8 @@ CITATIONS: dict[str, str] = {
     "2024.",
     "simes1986": "Simes R J. An improved Bonferroni procedure for multiple tests of significance. Biometrika "
     "1986;73(3):751-754.",
+    "song2021": "Song L, Mittal P. Systematic evaluation of privacy risks of machine learning models. USENIX "
+    "Security 2021.",
     "steinke2023": "Steinke T, Nasr M, Jagielski M. Privacy auditing with one (1) training run. NeurIPS "
     "2023.",
     "sunxu2014": "Sun X, Xu W. Fast implementation of DeLong's algorithm for comparing the areas under "
@@ -62,4 +68,6 @@ CITATIONS: dict[str, str] = {
     "connection to overfitting. IEEE Computer Security Foundations Symposium 2018.",
     "zhang2025": "Zhang J, Sun J, Yeats E, et al. Min-K%++: improved baseline for detecting pre-training "
     "data from large language models. ICLR 2025.",
+    "zarifzadeh2024": "Zarifzadeh S, Liu P, Shokri R. Low-cost high-power membership inference attacks. ICML "
+    "2024.",
 }

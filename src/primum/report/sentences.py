@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message
+from primum.report import classifier_words
 from primum.report.glossary import AUC_WORSE, QUANTITIES, TESTS, Quantity
 from primum.report.language import NOTHING, Language, clean_text, message
 
@@ -99,6 +100,9 @@ REASONS = {
     "harm_found": message("Significant after correction for all tests, and of a size that matters."),
     "below_material": message("Even the upper bound is below the size that matters."),
     "needs_recipe": message("Needs {references} reference models: give a recipe that trains them."),
+    "needs_shadows": message(
+        "Needs shadow models: give a recipe that trains models of the same kind (--recipe, --references 32)."
+    ),
     "needs_reference": message("Needs a reference model: give one, or a recipe that trains one."),
     "model_cannot": message("The model does not offer what this test needs ({protocol})."),
     "no_canaries": message("No record was planted before training."),
@@ -144,6 +148,7 @@ ATTACKERS = {
     "embedding": message("The attacker holds a record and the model's inner summary (embedding) of it."),
     "partial": message("The attacker knows some events of a patient and sees how likely each next code is."),
     "canaries": message("The attacker holds a planted record and sees how likely the model finds it."),
+    **classifier_words.ATTACKERS,
 }
 
 ROLES = {

@@ -46,7 +46,7 @@ def ask_suite(
     apply: Map = map,
 ) -> Asked:
     """Ask every family but membership; `spent` hears the seconds of each stage, `apply` spreads families."""
-    wanted = families_wanted(plan.only)
+    wanted = families_wanted(plan.only, "sequence")
     measured = suite.of_everyone(
         people.asked,
         people.scores.is_member,

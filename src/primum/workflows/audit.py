@@ -33,11 +33,14 @@ from primum.records.tokenizer import require_coverage
 from primum.report.language import message
 from primum.workflows.asked import ask_suite
 from primum.workflows.gather import Everyone, Group, Reading, everyone, gather, utility
+from primum.workflows.kept import Kept
 from primum.workflows.plan import AuditPlan, AuditResult, Membership, Progress
 from primum.workflows.references import folded_reference, folded_references, train_references
 from primum.workflows.sampling import token_families
 from primum.workflows.workers import Map
 
+_NOTHING_KEPT = Kept()
+_KEPT_STAGE = message("what an interrupted audit kept")
 _MEMBERS_STAGE = message("scores of training patients")
 _HELD_OUT_STAGE = message("scores of held-out patients")
 
@@ -103,28 +106,41 @@ def audit(
 
 
 def run_audit(
-    plan: AuditPlan, *, progress: Progress = lambda stage, patients: None, apply: Map = map
+    plan: AuditPlan,
+    *,
+    progress: Progress = lambda stage, patients: None,
+    apply: Map = map,
+    kept: Kept = _NOTHING_KEPT,
 ) -> AuditResult:
     """Carry out a plan; `apply` may spread work over other processes.
 
-    `progress` hears the stage and how many patients it has just finished.
+    `progress` hears the stage and how many patients it has just finished. What is in `kept` is not computed
+    again; what is not goes there.
     """
-    require_known(plan.only)
+    if kept:
+        progress(_KEPT_STAGE, 0)
+    require_known(plan.only, "sequence")
     clock = _Clock()
     members, held_out, duplicated, dropped = _separate(plan, progress)
     coverage = plan.model.tokenizer.coverage(members)
     require_coverage(coverage)
     clock.lap("overlap and coverage")
-    references = _references(plan, held_out, progress)
+    references = _references(plan, held_out, progress, kept)
     clock.lap("reference models")
-    sides = _gathered(plan, (members, held_out), references, progress, clock, apply)
+    sides = _gathered(plan, (members, held_out), references, progress, clock, kept.each(apply, "block"))
     progress("statistics", 0)
     people = everyone(*sides, seed=plan.seed)
     require_groups(plan.only, people.scores.subgroups)
     canaries = _canary_scores(plan, references)
     clock.lap("statistics")
     asked = ask_suite(
-        plan, (members, held_out), people, references, progress=progress, spent=clock.spend, apply=apply
+        plan,
+        (members, held_out),
+        people,
+        references,
+        progress=progress,
+        spent=clock.spend,
+        apply=kept.each(apply, "family"),
     )
     clock.restart()
     overlap = Overlap(duplicated, len(sides[1]) + duplicated, len(sides[0]))
@@ -160,7 +176,7 @@ def _gathered(
     questions = suite.questions(
         plan.model.scorer,
         token_families(plan.model, plan.families),
-        wanted=families_wanted(plan.only),
+        wanted=families_wanted(plan.only, "sequence"),
     )
     reading = Reading(plan.model, references, counts, plan.families, questions)
     members, held_out = (_Stage(stage, progress, clock) for stage in (_MEMBERS_STAGE, _HELD_OUT_STAGE))
@@ -234,7 +250,7 @@ def _separate(plan: AuditPlan, progress: Progress) -> tuple[Records, Records, in
     return members, Filtered(held_out, twins), len(twins), len(shared)
 
 
-def _references(plan: AuditPlan, held_out: Records, progress: Progress) -> list[Scorer]:
+def _references(plan: AuditPlan, held_out: Records, progress: Progress, kept: Kept) -> list[Scorer]:
     vocabulary = plan.model.tokenizer.vocabulary
     for opened in plan.references:
         if opened.tokenizer.vocabulary != vocabulary:
@@ -247,22 +263,21 @@ def _references(plan: AuditPlan, held_out: Records, progress: Progress) -> list[
     if given or plan.recipe is None:
         return given
     progress("reference models", 0)
+    recipe = kept.trained(plan.recipe)
     if plan.tuning is not None:
         # With a held-out folder of its own, ids may recur: nobody is scored by a model that saw them.
         tested = np.concatenate([subject_ids_of(plan.members), subject_ids_of(held_out)])
         return train_references(
-            plan.recipe,
+            recipe,
             plan.model.tokenizer,
             Filtered(plan.tuning, tested),
             count=plan.recipe_count,
             seed=plan.seed,
         )
     if plan.recipe_count < FEWEST_REFERENCES:
-        return [folded_reference(plan.recipe, plan.model.tokenizer, held_out, seed=plan.seed)]
+        return [folded_reference(recipe, plan.model.tokenizer, held_out, seed=plan.seed)]
     return list(
-        folded_references(
-            plan.recipe, plan.model.tokenizer, held_out, count=plan.recipe_count, seed=plan.seed
-        )
+        folded_references(recipe, plan.model.tokenizer, held_out, count=plan.recipe_count, seed=plan.seed)
     )
 
 

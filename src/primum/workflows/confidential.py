@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from primum.errors import InputError, MachineError
@@ -21,9 +22,15 @@ from primum.evidence.claims import Measurements, Overlap, columns_of
 from primum.evidence.contrast import Frame
 from primum.evidence.finding import Message, Scalar
 from primum.evidence.measured import Curve, FloatArray, Guesses, IntArray, Measured
-from primum.evidence.membership import COMPONENTS, CanaryScores, PatientScores, combined_score
+from primum.evidence.membership import (
+    COMPONENTS,
+    CanaryScores,
+    PatientScores,
+    Suite,
+    combined_score,
+)
 from primum.evidence.rules import RULES
-from primum.records.parquet_columns import write_parquet
+from primum.records.parquet_columns import room_for, write_parquet
 from primum.report.files import read_as
 from primum.report.language import clean_text
 
@@ -78,6 +85,7 @@ class _Kept:
     families: tuple[_KeptFamily, ...]
     references: int = 0
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    suite: Suite = "sequence"
     schema: str = SCHEMA
 
 
@@ -100,6 +108,7 @@ def write_measurements(folder: Path, measurements: Measurements, *, order: IntAr
         tuple(map(_kept_family, measurements.measured)),
         0 if measurements.scores.under_references is None else measurements.scores.under_references.shape[1],
         measurements.settings,
+        measurements.scores.suite,
     )
     (folder / KEPT).write_bytes(canonical_bytes(kept))
 
@@ -159,7 +168,7 @@ def read_measurements(folder: Path) -> Measurements:
     kept = read_as(_Kept, folder / KEPT)
     tests = [test for one in kept.families for test in (*one.scores, *(each.test for each in one.guesses))]
     refused = [each.test for one in kept.families for each in one.refused]
-    unknown = {*tests, *refused} - RULES.keys() | set(kept.components) - set(COMPONENTS)
+    unknown = {*tests, *refused} - RULES.keys() | set(kept.components) - set(COMPONENTS[kept.suite])
     if unknown:
         raise InputError(
             "{file} names a test that this version does not know: use the version of primum that wrote it.",
@@ -177,6 +186,7 @@ def read_measurements(folder: Path) -> Measurements:
             {name: scores.column(name, pl.Float64) for name in kept.components},
             {name: scores.column(f"in:{name}", pl.Boolean) for name in kept.subgroups},
             _under_references(scores, kept.references),
+            kept.suite,
         ),
         measured=[_read_family(one, scores, curves) for one in kept.families],
         canaries=_read_canaries(folder) if kept.canaries else None,
@@ -202,11 +212,12 @@ class _Table:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         try:
+            room_for(folder / name, name=name, refusal=InputError)
             with (folder / name).open("rb") as stream:  # of a path, polars would expand patterns
                 self.frame = pl.read_parquet(stream)
             if self.frame.is_empty():
                 raise OSError
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise InputError(
                 "{file} is missing, empty, cut or not parquet: take it from where the audit was written.",
                 file=name,

@@ -41,7 +41,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise _disk(target, error) from error
+        raise disk_refused(target, error) from error
     try:
         yield beside
         beside.chmod(0o755)
@@ -49,7 +49,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
             target.rmdir()
         beside.rename(target)
     except OSError as error:
-        raise _disk(target, error) from error
+        raise disk_refused(target, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -73,14 +73,16 @@ def replace_file(target: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         beside.replace(target)
     except OSError as error:
-        raise _disk(target, error) from error
+        raise disk_refused(target, error) from error
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _disk(target: Path, error: OSError) -> MachineError:
+def disk_refused(target: Path, error: OSError) -> MachineError:
+    """Say what the disk refused."""
     return MachineError(
-        "{path} cannot be written ({reason}): nothing was kept; free some space or choose another folder.",
+        "{path} cannot be written ({reason}): free some space and repeat the command, or choose another "
+        "folder.",
         path=str(target),
         reason=error.strerror or type(error).__name__,
     )

@@ -13,7 +13,7 @@ from primum.records.families import Families, families_of
 from primum.records.filtered import Filtered
 from primum.records.histories import Records
 from primum.records.ragged import IntArray
-from primum.records.tokens import join_tokens
+from primum.records.tokens import event_times, join_tokens
 
 
 def stratified_sample(is_member: BoolArray, strata: IntArray, *, size: int, seed: int) -> IntArray:
@@ -57,12 +57,13 @@ def read_subjects(
     seed: int,
 ) -> Subjects:
     """Read the patients at positions `rows` again; `subject_ids`, shape (n,), are those of all of them."""
-    tokens, tables, found = [], [], []
+    tokens, times, tables, found = [], [], [], []
     for records, side in zip(sides, (scores.is_member, ~scores.is_member), strict=True):
         wanted = rows[side[rows]]
         place = {int(subject): int(row) for subject, row in zip(subject_ids[wanted], wanted, strict=True)}
         for shard in Filtered(records, subject_ids[wanted], keep=True).shards():
             tokens.append(model.tokenizer.encode(shard))
+            times.append(event_times(tokens[-1], shard))
             tables.append(describe(shard, families))
             found.append(np.array([place[int(subject)] for subject in shard.subject_ids], np.int64))
     order = np.concatenate(found)
@@ -77,4 +78,5 @@ def read_subjects(
         audited=len(scores.is_member),
         context=model.context,
         seed=seed,
+        times=np.concatenate(times),
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from primum.records.attributes import PatientTable
 from primum.records.excerpts import Anatomy
-from primum.records.histories import FloatArray
+from primum.records.histories import FloatArray, TimeArray
 from primum.records.ragged import IntArray
 from primum.records.tokenizer import Tokenizer
 from primum.records.tokens import TokenBatch
@@ -40,6 +40,8 @@ class Subjects:
     context : int
         Tokens that the model sees at once.
     seed : int
+    times : datetime64[us], shape (tokens,)
+        When the event of each token was; NaT for those of none and those without time.
     """
 
     rows: IntArray
@@ -52,6 +54,7 @@ class Subjects:
     audited: int
     context: int
     seed: int
+    times: TimeArray
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -89,7 +89,7 @@ def trajectory(model: object, references: Sequence[object], subjects: Subjects) 
         - ``trajectory.likelihood``: mean natural log p of the true clinical tokens, each given all before it;
           with references that score, minus the mean of theirs.
     """
-    recording = model.recorded(subjects.tokens) if isinstance(model, Recorded) else None
+    recording = model.recorded(subjects.tokens, subjects.times) if isinstance(model, Recorded) else None
     asked = _ask(subjects, None if recording is None else recording.shown)
     # What was shown to a recorded model is shown to no other.
     peers = [one for one in references if isinstance(one, Generator) and recording is None]
