@@ -54,7 +54,7 @@ def _speaks(called: ast.expr) -> bool:
         return ast.unparse(called.value) in {"self", "language", "self._language"}
     if ast.unparse(called) == "super().__init__":
         return True
-    return name in {"message", "progress"} or _is_error(name)
+    return name in {"message", "progress", "refusal"} or _is_error(name)
 
 
 def _is_error(name: str) -> bool:
