@@ -1,13 +1,17 @@
 """``make study``: every study in turn; each prints its table and writes it under ``docs/studies``."""
 
 from studies import (
+    confidence,
     coverage,
     false_alarms,
     fuzz,
+    inversion,
+    lira,
     naming,
     null_sensitive,
     one_run,
     power,
+    record_counts,
     suite_false_alarms,
     suite_power,
     suite_traps,
@@ -22,6 +26,10 @@ for study in (
     false_alarms,
     one_run,
     naming,
+    confidence,
+    record_counts,
+    lira,
+    inversion,
     null_sensitive,
     suite_traps,
     suite_power,

@@ -5,23 +5,19 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 
 from primum.cli import options
+from primum.cli.asked import Asked, Prepared, prepare
 from primum.cli.progress import Stages
 from primum.report.language import Language, message, preferred_language
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from primum.evidence.audit import Audit
-    from primum.models.opened import OpenedModel
-    from primum.workflows.plan import AuditPlan
     from primum.workflows.workers import Map
 
 HELP = message(
@@ -37,8 +33,9 @@ def audit_command(
     held_out: options.HeldOut = None,
     reference: options.References = None,
     token_file: options.TokenFile = None,
+    factory: options.Factory = None,
     recipe: options.Recipe = None,
-    references: options.RecipeCount = 1,
+    references: options.RecipeCount = None,
     membership: options.MembershipDesign = "observed",
     drop_overlap: options.DropOverlap = False,
     only: options.Only = None,
@@ -56,36 +53,37 @@ def audit_command(
     log_json: options.LogJson = False,
 ) -> int:
     """Turn what was typed into a plan, and carry it out."""
-    from primum.fit.protocol import load_recipe
-    from primum.models.doors import open_model
-    from primum.records.opened import open_records
     from primum.report.signature import read_private_key
-    from primum.workflows.command import audit_plan, written_command
+    from primum.workflows.command import written_command
     from primum.workflows.workers import workers as start
 
     language = Language(lang or preferred_language())
     with start(workers, backend=backend) as apply:
-        opened = open_model(model, token_file=token_file)
-        places = _places(out, opened.ref.digest[:8])
-        key = read_private_key(sign_key) if sign_key else None
-        plan = audit_plan(
-            opened,
-            records=open_records(records, show_ids=show_ids),
-            held_out=open_records(held_out, show_ids=show_ids) if held_out else None,
-            references=_opened(reference or (), model, token_file),
-            recipe=load_recipe(recipe) if recipe else None,
-            recipe_count=references,
-            only=tuple(only.split(",")) if only else (),
-            membership=membership,
-            drop_overlap=drop_overlap,
-            seed=seed,
-            sampled=sampled,
-            families=families,
-            show_records=show_records,
-            command=written_command(click.get_current_context().obj),
+        prepared = prepare(
+            Asked(
+                model=model,
+                records=records,
+                held_out=held_out,
+                reference=tuple(reference or ()),
+                token_file=token_file,
+                factory=factory,
+                recipe=recipe,
+                references=references,
+                membership=membership,
+                drop_overlap=drop_overlap,
+                only=tuple(only.split(",")) if only else (),
+                sampled=sampled,
+                families=families,
+                seed=seed,
+                show_ids=show_ids,
+                show_records=show_records,
+                command=written_command(click.get_current_context().obj),
+            )
         )
+        places = _places(out, prepared.digest[:8])
+        key = read_private_key(sign_key) if sign_key else None
         audit = _carry_out(
-            plan, places, recipe=recipe, apply=apply, sign_key=key, language=language, log_json=log_json
+            prepared, places, recipe=recipe, apply=apply, sign_key=key, language=language, log_json=log_json
         )
     return _shown(audit, places[0], language=language, as_json=json)
 
@@ -101,16 +99,8 @@ def _places(out: Path | None, short: str) -> tuple[Path, Path]:
     return target, unfinished_beside(out or Path(f"primum-{short}"))
 
 
-def _opened(places: "Sequence[str]", model: str, token_file: Path | None) -> "list[OpenedModel]":
-    """Open references, giving the token to the server of the model only."""
-    from primum.models.doors import open_model
-
-    server = urlsplit(model)[:2]
-    return [open_model(one, token_file=token_file if urlsplit(one)[:2] == server else None) for one in places]
-
-
 def _carry_out(
-    plan: "AuditPlan",
+    prepared: Prepared,
     places: tuple[Path, Path],
     *,
     recipe: str | None,
@@ -119,14 +109,13 @@ def _carry_out(
     language: Language,
     log_json: bool,
 ) -> "Audit":
-    from primum.workflows.audit import run_audit
     from primum.workflows.kept_folder import keeping, key_of
     from primum.workflows.outputs import whole_folder, write_result
 
     target, unfinished = places
     stages = Stages(language, as_json=log_json)
-    with keeping(unfinished, key=key_of(plan, recipe=recipe)) as kept:
-        result = run_audit(plan, progress=stages, apply=apply, kept=kept)
+    with keeping(unfinished, key=key_of(prepared.plan, recipe=recipe)) as kept:
+        result = prepared.run(prepared.plan, progress=stages, apply=apply, kept=kept)
         stages.close()
         with whole_folder(target) as folder:
             write_result(folder, result, language=language, sign_key=sign_key)

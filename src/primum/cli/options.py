@@ -17,7 +17,9 @@ Seed = Annotated[
 ModelPlace = Annotated[str, typer.Argument()]
 RecordsFolder = Annotated[
     Path,
-    typer.Option("--records", help=message("MEDS, OMOP or FHIR folder; its train split are the members.")),
+    typer.Option(
+        "--records", help=message("MEDS, OMOP or FHIR folder, or cases; the train split are the members.")
+    ),
 ]
 HeldOut = Annotated[
     Path | None,
@@ -38,7 +40,18 @@ Recipe = Annotated[
     typer.Option("--recipe", help=message("module:name of a training recipe, to train references from.")),
 ]
 RecipeCount = Annotated[
-    int, typer.Option("--references", min=1, help=message("How many references the recipe trains."))
+    int | None,
+    typer.Option(
+        "--references",
+        min=1,
+        help=message("How many references, or shadows of a classifier, the recipe trains: 1, or 32."),
+    ),
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        "--factory", help=message("module:name of what makes the torch module whose weights are given.")
+    ),
 ]
 MembershipDesign = Annotated[
     Literal["observed", "randomised"],
@@ -103,8 +116,9 @@ AsJson = Annotated[bool, typer.Option("--json", help=message("Print the findings
 
 ARGUMENTS = {
     "model": message(
-        "Model folder (config.json, model.safetensors, vocab.json, token_profile.json), or the https:// "
-        "address of a model server."
+        "Folder of a model of records (config.json, model.safetensors, vocab.json, token_profile.json), of a "
+        "classifier (model.onnx, model.skops, model.safetensors, predictions.csv), or the https:// address "
+        "of a model server."
     ),
     "kind": message("What to demonstrate."),
     "directory": message("Folder that an audit wrote."),

@@ -62,7 +62,18 @@ _SEQUENCE: Mapping[str, Rule] = {
     "knowledge.cost": Rule("share", "partial", ("hayes2025", *_SUITE)),
     "extraction.passages": Rule("share", "partial", ("hayes2025", "carlini2023"), primary=True),
 }
-_CLASSIFIER: Mapping[str, Rule] = {}
+_CLASSIFIER: Mapping[str, Rule] = {
+    "bias.future": Rule("share", "later", ("knolle2026", "szekely2004"), primary=True),
+    "attribute.inferred": Rule(
+        "guesses", "all_but_one", ("fredrikson2014", "mehnaz2022", "yeom2018"), primary=True
+    ),
+    "attribute.outputs": Rule("guesses", "outputs", ("song2020", "yeom2018")),
+    "inversion.instance": Rule("share", "weights", ("fredrikson2015", "zhang2020"), primary=True),
+    "inversion.class": Rule("share", "weights", ("fredrikson2015", "zhang2020")),
+    "structure.stored": Rule("share", "weights", ("preen2024",), primary=True),
+    "structure.leaves": Rule("share", "weights", ("preen2024", "sweeney2002"), claims=False),
+    "structure.classes": Rule("share", "weights", ("preen2024", "sweeney2002"), claims=False),
+}
 RULES: Mapping[str, Rule] = {**_SEQUENCE, **_CLASSIFIER}
 TESTS: Mapping[Suite, tuple[str, ...]] = {
     "sequence": ("data.overlap", *membership_tests("sequence"), *_SEQUENCE),

@@ -34,21 +34,37 @@ class ClassifierTrainable(Protocol):
 
 
 def load_recipe(place: str) -> Trainable:
-    """Import ``module:name`` and call it, without arguments.
+    """Import ``module:name``, a recipe of models of records, and call it without arguments.
 
     Raises
     ------
     InputError
         The module or the name does not exist, or what it returns cannot be trained.
     """
+    recipe = _loaded(place)
+    if not isinstance(recipe, Trainable):
+        raise _no_recipe(place)
+    return recipe
+
+
+def load_classifier_recipe(place: str) -> ClassifierTrainable:
+    """Import a recipe of classifiers and call it without arguments; as :func:`load_recipe`."""
+    recipe = _loaded(place)
+    if not isinstance(recipe, ClassifierTrainable):
+        raise _no_recipe(place)
+    return recipe
+
+
+def _loaded(place: str) -> object:
     module_name, _, name = place.partition(":")
     try:
-        recipe = getattr(importlib.import_module(module_name), name)()
+        return getattr(importlib.import_module(module_name), name)()
     except Exception as error:  # the module is the user's: whatever it raises is theirs to mend
         raise InputError(
             "The recipe {place} cannot be imported: give module:name of a function without arguments.",
             place=place,
         ) from error
-    if not isinstance(recipe, Trainable):
-        raise InputError("The recipe {place} returns no object with a fit method.", place=place)
-    return recipe
+
+
+def _no_recipe(place: str) -> InputError:
+    return InputError("The recipe {place} returns no object with a fit method.", place=place)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from primum.evidence.identity import ModelRef
+from primum.models.classifier_card import Card
 from primum.models.predictors import Predictor
 from primum.records.tokenizer import Tokenizer
 
@@ -56,9 +57,15 @@ class OpenedClassifier:
         0 where nobody can count them.
     structure : object or None
         What the model is made of, where a test can read it: a scikit-learn estimator or pipeline.
+    card : Card or None
+        How inputs are prepared for the structure.
+    answers_anew : bool
+        Whether it can be asked about cases that nobody recorded.
     """
 
     ref: ModelRef
     predictor: Predictor
     parameters: int
     structure: object | None = None
+    card: Card | None = None
+    answers_anew: bool = True

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from primum.records.cases import CaseRecords, Cases
 from primum.records.histories import Histories, Records
 from primum.records.ragged import IntArray
 
@@ -26,6 +27,34 @@ class Filtered:
     keep: bool = False
 
     def shards(self) -> Iterator[Histories]:
+        """Yield what remains of each shard, empty shards left out."""
+        for shard in self.records.shards():
+            chosen = np.flatnonzero(np.isin(shard.subject_ids, self.subject_ids) == self.keep)
+            if len(chosen) == len(shard):
+                yield shard
+            elif len(chosen):
+                yield shard.select(chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredCases:
+    """Cases of some patients of other records, still a shard at a time; as :class:`Filtered`."""
+
+    records: CaseRecords
+    subject_ids: IntArray
+    keep: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names that the labels stand for."""
+        return self.records.classes
+
+    @property
+    def has_patients(self) -> bool:
+        """Whether it is known which cases are of one patient."""
+        return self.records.has_patients
+
+    def shards(self) -> Iterator[Cases]:
         """Yield what remains of each shard, empty shards left out."""
         for shard in self.records.shards():
             chosen = np.flatnonzero(np.isin(shard.subject_ids, self.subject_ids) == self.keep)

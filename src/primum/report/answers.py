@@ -100,7 +100,17 @@ def answer(audit: Audit, *, language: Language) -> Answer:
         if all(finding.verdict == "tainted" for finding in audit.findings if finding.harmful):
             headline = message("The data are tainted: held-out patients repeat training patients.")
     say = {"harm": _harm, "clear": _clear, "unknown": _unknown, "confounded": _confounded}[tone]
-    return Answer(tone, icon, language.text(headline), tuple(say(audit, language)))
+    return Answer(tone, icon, language.text(headline), (*say(audit, language), *image_level(audit, language)))
+
+
+def image_level(audit: Audit, language: Language) -> Iterator[str]:
+    """Say that nobody knows whose the cases are, where it is so."""
+    if audit.context.get("unit") == "case":
+        yield language.text(
+            "Image-level: these data do not say which cases are of one patient. Each case counts as a "
+            "patient of its own, wherever this report says patient, and intervals are narrower than they "
+            "should be if some patients have several."
+        )
 
 
 def _leading(audit: Audit) -> tuple[str, Finding] | None:

@@ -92,6 +92,7 @@ _GAINS = {
         "A passage comes out word for word within {queries} tries for {members} of the training patients and "
         "{held_out} of the patients never seen: a difference of {difference} ({interval})."
     ),
+    **classifier_words.GAINS,
 }
 _ASKED = {
     1: message("Asked once"),
@@ -229,6 +230,13 @@ def gain(finding: Finding, *, language: Language) -> str | None:
         }
         return language.text(_GAINS[finding.test], **{**finding.settings, **written})
     if found := estimate_of(finding, "auroc_difference"):
+        if family_of(finding.test) == "attribute":
+            return language.text(
+                "How much better the attribute is guessed of training patients than of patients never seen: "
+                "{difference} on the AUC scale ({interval}), where 0 is no difference.",
+                difference=language.number(found.value),
+                interval=sentences.estimate_interval(found, language=language),
+            )
         return language.text(
             "How much better sensitive diagnoses are guessed of training patients than of patients never "
             "seen: {difference} on the AUC scale ({interval}), where 0 is no difference.",

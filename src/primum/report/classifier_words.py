@@ -43,6 +43,13 @@ TESTS = {
             "answers, of training patients than of others?"
         ),
     ),
+    "attribute.outputs": (
+        message("Attributes in the model's answers"),
+        message(
+            "Do the model's answers or inner vectors tell a patient's sex, age or skin type, beyond what the "
+            "diagnosis tells, for training patients more than for others?"
+        ),
+    ),
     "inversion.instance": (
         message("Completing a hidden half"),
         message(
@@ -57,6 +64,14 @@ TESTS = {
     "structure.stored": (
         message("Patients stored inside the model"),
         message("Are rows of training patients kept in the model's own files, as some kinds of model do?"),
+    ),
+    "structure.leaves": (
+        message("Leaves that few patients share"),
+        message("In how many of the model's trees does the patient's leaf hold fewer than five people?"),
+    ),
+    "structure.classes": (
+        message("Leaves of one class"),
+        message("In how many of the model's trees are all people of the patient's leaf of one class?"),
     ),
 }
 TITLES = {
@@ -86,9 +101,46 @@ COSTS = {
     "inversion": message("{steps} gradient steps a case."),
     "structure": message("None."),
 }
+GAINS = {
+    "inversion.instance": message(
+        "In line-ups of {line_up} people of one class, the drawing is nearest to the right patient for "
+        "{members} of the training patients and {held_out} of the patients never seen: a difference of "
+        "{difference} ({interval}); pure chance is {chance:.0%}."
+    ),
+    "structure.stored": message(
+        "A row of the patient is in the model's files for {members} of the training patients and {held_out} "
+        "of the patients never seen: a difference of {difference} ({interval})."
+    ),
+}
 SHADOW_COST = message(
     "Besides, {shadow_models} shadow models: comparable cases, and the time to train on them."
 )
+GROUP_PATTERNS = {
+    "device": message("Device {value}"),
+    "skin_type": message("Skin type {value}"),
+    "ethnicity": message("Ethnicity: {value}"),
+    "class": message("Class: {value}"),
+}
+CONTEXT = {
+    "kind": message("What a case is"),
+    "classes": message("Classes"),
+    "unit": message("What is counted"),
+    "training_balanced_accuracy": message("Right answers on training cases, mean over classes"),
+    "held_out_balanced_accuracy": message("Right answers on held-out cases, mean over classes"),
+}
+REASONS = {
+    "no_structure": message(
+        "The model's files show no structure that can be read: this test needs a scikit-learn model."
+    ),
+    "no_trees": message("The model has no decision tree that can be read."),
+    "no_sensitive_input": message(
+        "No column of the table is marked as sensitive and varies, or the model is given no table."
+    ),
+    "no_attributes": message(
+        "No attribute of the patients is known well enough to be guessed (sex, age, skin type, ethnicity)."
+    ),
+    "no_later_cases": message("No patient has several cases, of which the last could be kept aside."),
+}
 ATTACKERS = {
     "probabilities": message(
         "The attacker holds a patient's case with its true class and sees the model's probabilities."
@@ -100,6 +152,7 @@ ATTACKERS = {
     "all_but_one": message(
         "The attacker knows everything about a patient but one attribute and sees the model's probabilities."
     ),
+    "outputs": message("The attacker sees what the model gives out about a patient's case."),
     "weights": message("The attacker holds the model itself."),
     "later": message("No attacker is needed: this is harm to the patient's own later care."),
 }

@@ -83,6 +83,7 @@ _GROUP_PATTERNS = {
     "site": message("Site {value}"),
     "family": message("Sensitive codes: {value}"),
     "sex": message("Sex: {value}"),
+    **classifier_words.GROUP_PATTERNS,
 }
 
 
@@ -130,6 +131,7 @@ REASONS = {
         "patients with few errors."
     ),
     "reported_only": message("Reported for information; carries no claim."),
+    **classifier_words.REASONS,
 }
 
 ATTACKERS = {
@@ -165,6 +167,7 @@ CONTEXT = {
     "parameters": message("Parameters of the model"),
     "version": message("Version of Primum"),
     "vocabulary": message("Tokens it knows"),
+    **classifier_words.CONTEXT,
 }
 
 METHODS = {

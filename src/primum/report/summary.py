@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from primum.evidence.audit import Audit
 from primum.report import sentences
 from primum.report.advice import next_steps
-from primum.report.answers import tone_of
+from primum.report.answers import image_level, tone_of
 from primum.report.attacks import title_of_family
 from primum.report.language import Language, message
 
@@ -104,6 +104,7 @@ def _concerned(audit: Audit, language: Language) -> Iterator[str]:
         members=sentences.count(audit.patients.get("members"), language=language),
         held_out=sentences.count(audit.patients.get("held_out"), language=language),
     )
+    yield from image_level(audit, language)
     groups = dict.fromkeys(group for one in audit.findings if one.harmful for group in one.subgroups)
     if groups:
         yield language.text(

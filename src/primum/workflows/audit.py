@@ -1,8 +1,6 @@
 """``primum.audit``: records in, a model, findings out."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -32,14 +30,14 @@ from primum.records.overlap import near_duplicates, same_ids, subject_ids_of
 from primum.records.tokenizer import require_coverage
 from primum.report.language import message
 from primum.workflows.asked import ask_suite
+from primum.workflows.clock import Clock, Stage
 from primum.workflows.gather import Everyone, Group, Reading, everyone, gather, utility
-from primum.workflows.kept import Kept
+from primum.workflows.kept import NOTHING_KEPT, Kept
 from primum.workflows.plan import AuditPlan, AuditResult, Membership, Progress
 from primum.workflows.references import folded_reference, folded_references, train_references
 from primum.workflows.sampling import token_families
 from primum.workflows.workers import Map
 
-_NOTHING_KEPT = Kept()
 _KEPT_STAGE = message("what an interrupted audit kept")
 _MEMBERS_STAGE = message("scores of training patients")
 _HELD_OUT_STAGE = message("scores of held-out patients")
@@ -110,7 +108,7 @@ def run_audit(
     *,
     progress: Progress = lambda stage, patients: None,
     apply: Map = map,
-    kept: Kept = _NOTHING_KEPT,
+    kept: Kept = NOTHING_KEPT,
 ) -> AuditResult:
     """Carry out a plan; `apply` may spread work over other processes.
 
@@ -120,7 +118,7 @@ def run_audit(
     if kept:
         progress(_KEPT_STAGE, 0)
     require_known(plan.only, "sequence")
-    clock = _Clock()
+    clock = Clock()
     members, held_out, duplicated, dropped = _separate(plan, progress)
     coverage = plan.model.tokenizer.coverage(members)
     require_coverage(coverage)
@@ -169,7 +167,7 @@ def _gathered(
     sides: tuple[Records, Records],
     references: Sequence[Scorer],
     progress: Progress,
-    clock: "_Clock",
+    clock: Clock,
     apply: Map,
 ) -> tuple[Group, Group]:
     counts = count_codes(sides[0])
@@ -179,21 +177,8 @@ def _gathered(
         wanted=families_wanted(plan.only, "sequence"),
     )
     reading = Reading(plan.model, references, counts, plan.families, questions)
-    members, held_out = (_Stage(stage, progress, clock) for stage in (_MEMBERS_STAGE, _HELD_OUT_STAGE))
+    members, held_out = (Stage(stage, progress, clock) for stage in (_MEMBERS_STAGE, _HELD_OUT_STAGE))
     return gather(reading, sides, ticks=(members, held_out), apply=apply)
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """Hears of patients, as they are finished, for the progress and the clock."""
-
-    name: str
-    progress: Progress
-    clock: "_Clock"
-
-    def __call__(self, patients: int) -> None:
-        self.progress(self.name, patients)
-        self.clock.lap(self.name)
 
 
 def _measurements(
@@ -319,25 +304,3 @@ def _canary_scores(plan: AuditPlan, references: Sequence[Scorer]) -> CanaryScore
     known = np.isfinite(combined)
     rows = rows[known]
     return CanaryScores(combined[known], canaries.planted[rows], canaries.copies[rows], canaries.canary[rows])
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def spend(self, stage: str, seconds: float) -> None:
-        """Record a stage that was timed where it ran, maybe beside others."""
-        self.seconds[stage] = seconds
-
-    def restart(self) -> None:
-        """Begin the next stage now."""
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Close a stage, which may come again."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now

@@ -6,7 +6,7 @@ then the bytes. One that is cut, altered, or of another audit does not fit its d
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import getpid
 from pathlib import Path
@@ -73,6 +73,14 @@ class Kept:
         write_private(self.folder / (name + _PIECE), self._digest(name, data) + data)
         return from_bytes(data)
 
+    def get(self, name: str) -> Any:
+        """Read a piece, as :class:`primum.fit.shadows.Keep` asks for it."""
+        return self.read(name)
+
+    def put(self, name: str, arrays: Mapping[str, Any], /) -> None:
+        """Write a piece, as :class:`primum.fit.shadows.Keep` does."""
+        self.write(name, dict(arrays))
+
     def each(self, apply: Map, name: str) -> Map:
         """Spread work as `apply` does, each result a piece: kept where it was made, as soon as it is."""
 
@@ -87,6 +95,9 @@ class Kept:
 
     def _digest(self, name: str, data: bytes) -> bytes:
         return hashlib.sha256(f"{self.key} {name}\n".encode() + data).digest()
+
+
+NOTHING_KEPT = Kept()
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 from primum.errors import InputError, Interrupted
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.identity import file_digest
 from primum.workflows.kept import Kept, write_private
 from primum.workflows.outputs import disk_refused
-from primum.workflows.plan import AuditPlan
 
 # Another version of these may give another last digit.
 _SHAPING = ("numpy", "primum", "scipy", "torch", "transformers")
@@ -111,32 +111,23 @@ def _check_key(kept: Kept, folder: Path) -> None:
     write_private(place, kept.key.encode())
 
 
-def key_of(plan: AuditPlan, *, recipe: str | None = None) -> str:
+class Plan(Protocol):
+    """What an audit is asked to do."""
+
+    def shaping(self) -> dict[str, object]:
+        """Return what shapes a finding."""
+        ...
+
+
+def key_of(plan: Plan, *, recipe: str | None = None) -> str:
     """sha256, hexadecimal, over everything that shapes a finding, whoever computes it and how many.
 
     `recipe` is ``module:name``; the file of that module counts, what it imports does not.
     """
-    return hashlib.sha256(
-        canonical_bytes(
-            {
-                "versions": {
-                    one.name: one.version for one in metadata.distributions() if one.name in _SHAPING
-                },
-                "model": plan.model.ref.digest,
-                "data": plan.names,
-                "references": [opened.ref.digest for opened in plan.references],
-                "recipe": recipe,
-                "recipe_file": _source(recipe) if recipe else None,
-                "recipe_count": plan.recipe_count,
-                "only": plan.only,
-                "membership": plan.membership,
-                "drop_overlap": plan.drop_overlap,
-                "seed": plan.seed,
-                "sampled": plan.sampled,
-                "show_records": plan.show_records,
-            }
-        )
-    ).hexdigest()
+    versions = {one.name: one.version for one in metadata.distributions() if one.name in _SHAPING}
+    source = _source(recipe) if recipe else None
+    shaping = {**plan.shaping(), "versions": versions, "recipe": recipe, "recipe_file": source}
+    return hashlib.sha256(canonical_bytes(shaping)).hexdigest()
 
 
 def _source(recipe: str) -> str | None:

@@ -14,9 +14,13 @@ from primum.audits.privacy.extraction import Passage
 from primum.evidence.finding import Message
 from primum.evidence.measured import Curve, Guesses, Measured
 from primum.records.attributes import PatientTable
+from primum.workflows.case_gather import CaseGroup
 from primum.workflows.gather import Group
 
-_KINDS = {kind.__name__: kind for kind in (Curve, Group, Guesses, Measured, Message, Passage, PatientTable)}
+_KINDS = {
+    kind.__name__: kind
+    for kind in (CaseGroup, Curve, Group, Guesses, Measured, Message, Passage, PatientTable)
+}
 _Arrays = list[NDArray[Any]]
 
 

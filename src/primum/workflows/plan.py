@@ -71,6 +71,21 @@ class AuditPlan:
     names: Mapping[str, str] = field(default_factory=dict)
     command: str = "primum.audit(...)"
 
+    def shaping(self) -> dict[str, object]:
+        """Everything but versions and the recipe's own file that shapes a finding, as JSON holds it."""
+        return {
+            "model": self.model.ref.digest,
+            "data": self.names,
+            "references": [opened.ref.digest for opened in self.references],
+            "recipe_count": self.recipe_count,
+            "only": self.only,
+            "membership": self.membership,
+            "drop_overlap": self.drop_overlap,
+            "seed": self.seed,
+            "sampled": self.sampled,
+            "show_records": self.show_records,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class AuditResult:

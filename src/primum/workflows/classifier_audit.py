@@ -1,0 +1,295 @@
+"""An audit of a classifier: cases in, a model, findings out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+
+import numpy as np
+
+from primum.audits.privacy.attribute import infer_from_outputs, infer_inputs
+from primum.audits.privacy.bias import FEWEST_MODELS
+from primum.audits.privacy.case_subjects import CaseSubjects
+from primum.audits.privacy.inversion import invert
+from primum.audits.privacy.label_only import QUERIES, Kind, neighbourhood_of
+from primum.audits.privacy.structure import read_structure
+from primum.errors import RecordsError
+from primum.evidence.audit import Audit
+from primum.evidence.claims import Measurements, Overlap, findings_of
+from primum.evidence.contrast import Frame
+from primum.evidence.finding import Message, Scalar
+from primum.evidence.identity import manifest_digest
+from primum.evidence.measured import Measured
+from primum.evidence.rules import families_wanted, require_groups, require_known
+from primum.fit.protocol import ClassifierTrainable
+from primum.models.opened import OpenedClassifier
+from primum.records.case_files.table import Feature
+from primum.records.case_overlap import near_duplicate_cases
+from primum.records.cases import CaseRecords, join_cases
+from primum.records.filtered import FilteredCases
+from primum.records.ragged import IntArray
+from primum.report.language import message
+from primum.workflows.case_gather import (
+    CaseGroup,
+    CasePeople,
+    CaseReading,
+    gather_cases,
+    patient_scores,
+    people_of,
+)
+from primum.workflows.classifier_shadows import (
+    Shadows,
+    calibrated,
+    later_predictions,
+    shadows_of,
+    under_shadows,
+)
+from primum.workflows.clock import Clock, Stage
+from primum.workflows.kept import NOTHING_KEPT, Kept
+from primum.workflows.plan import AuditResult, Membership, Progress
+from primum.workflows.sampling import stratified_sample
+from primum.workflows.workers import Map
+
+_MEMBERS_STAGE = message("answers about training cases")
+_HELD_OUT_STAGE = message("answers about held-out cases")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierPlan:
+    """Everything the audit of a classifier needs to know; as :class:`primum.workflows.plan.AuditPlan`.
+
+    Attributes
+    ----------
+    kind : str
+        What a case is: image, volume, signal, table, bag or sequence.
+    recipe : ClassifierTrainable or None
+        Trains shadow models.
+    shadows : int
+        How many.
+    features : sequence of Feature
+        The typed columns of a table.
+    """
+
+    model: OpenedClassifier
+    members: CaseRecords
+    held_out: CaseRecords
+    kind: Kind
+    recipe: ClassifierTrainable | None = None
+    shadows: int = 32
+    features: Sequence[Feature] = ()
+    only: Sequence[str] = ()
+    membership: Membership = "observed"
+    drop_overlap: bool = False
+    seed: int = 0
+    sampled: int = 500
+    names: Mapping[str, str] = field(default_factory=dict)
+    command: str = "primum.audit(...)"
+
+    def shaping(self) -> dict[str, object]:
+        """Everything but versions and the recipe's own file that shapes a finding, as JSON holds it."""
+        return {
+            "model": self.model.ref.digest,
+            "data": self.names,
+            "shadows": self.shadows,
+            "only": self.only,
+            "membership": self.membership,
+            "drop_overlap": self.drop_overlap,
+            "seed": self.seed,
+            "sampled": self.sampled,
+        }
+
+
+def run_classifier_audit(
+    plan: ClassifierPlan,
+    *,
+    progress: Progress = lambda stage, cases: None,
+    apply: Map = map,
+    kept: Kept = NOTHING_KEPT,
+) -> AuditResult:
+    """Carry out a plan, as :func:`primum.workflows.audit.run_audit` does."""
+    require_known(plan.only, "classifier")
+    clock = Clock()
+    sides, overlap, dropped = _separate(plan, progress)
+    clock.lap("overlap and coverage")
+    groups = _gathered(plan, sides, progress, clock, kept.each(apply, "cases"))
+    progress("statistics", 0)
+    people = people_of(*groups, classes=plan.members.classes, seed=plan.seed)
+    clock.lap("statistics")
+    shadows = _shadows(plan, sides, progress, apply, kept)
+    calibration = {} if shadows is None else calibrated(people, shadows)
+    clock.lap("shadow models")
+    scores = patient_scores(
+        people,
+        calibrated=calibration,
+        under_shadows=None if shadows is None else under_shadows(people, shadows),
+    )
+    require_groups(plan.only, scores.subgroups)
+    progress("a sample of patients", 0)
+    measured = _sampled(plan, sides, people, scores.strata) + _later(plan, people, shadows)
+    clock.lap("a sample of patients")
+    measurements = Measurements(
+        scores=scores,
+        measured=measured,
+        canaries=None,
+        frame=Frame(
+            plan.model.ref.digest,
+            manifest_digest(plan.names) if plan.names else "in memory",
+            "probabilities",
+            plan.membership,
+            plan.seed,
+        ),
+        overlap=overlap,
+        settings=_settings(plan, people, shadows),
+        only=tuple(plan.only),
+    )
+    findings = findings_of(measurements)
+    clock.lap("statistics")
+    audit = Audit(
+        model=plan.model.ref,
+        data=dict(plan.names),
+        patients={"members": int(scores.is_member.sum()), "held_out": int((~scores.is_member).sum())},
+        command=plan.command,
+        seed=plan.seed,
+        findings=findings,
+        context={**_worth(groups), **_facts(plan), "dropped_overlap": dropped},
+    )
+    return AuditResult(audit, measurements, (), clock.seconds)
+
+
+def _separate(
+    plan: ClassifierPlan, progress: Progress
+) -> tuple[tuple[CaseRecords, CaseRecords], Overlap, int]:
+    """Take shared patients and near-duplicates away from the held-out side."""
+    progress("overlap", 0)
+    members, held_out = plan.members, plan.held_out
+    ids = [np.unique(np.concatenate([s.subject_ids for s in side.shards()])) for side in (members, held_out)]
+    shared = np.intersect1d(ids[0], ids[1])
+    if len(shared) and not plan.drop_overlap:
+        raise RecordsError(
+            "{count} patients are both members and held-out: separate them, or leave them out of the "
+            "held-out side with --drop-overlap.",
+            count=len(shared),
+        )
+    others: CaseRecords = FilteredCases(held_out, shared) if len(shared) else held_out
+    twins = near_duplicate_cases(members, others).held_out_ids
+    overlap = Overlap(len(twins), len(ids[1]) - len(shared), len(ids[0]))
+    return (members, FilteredCases(others, twins) if len(twins) else others), overlap, len(shared)
+
+
+def _gathered(
+    plan: ClassifierPlan,
+    sides: tuple[CaseRecords, CaseRecords],
+    progress: Progress,
+    clock: Clock,
+    apply: Map,
+) -> list[CaseGroup]:
+    first = [next(iter(side.shards()), None) for side in sides]
+    seen = [shard.select(np.arange(min(len(shard), 500))) for shard in first if shard is not None]
+    categories = [range(one.first, one.first + one.width) for one in plan.features if one.kind != "number"]
+    neighbourhood = None
+    if seen and plan.model.answers_anew:
+        neighbourhood = neighbourhood_of(
+            plan.model.predictor, join_cases(seen), kind=plan.kind, categories=categories, seed=plan.seed
+        )
+    reading = CaseReading(plan.model, len(plan.members.classes), neighbourhood, plan.seed)
+    ticks = [Stage(name, progress, clock) for name in (_MEMBERS_STAGE, _HELD_OUT_STAGE)]
+    ticks[0](0)
+    return gather_cases(reading, sides, ticks=ticks, apply=apply)
+
+
+def _shadows(
+    plan: ClassifierPlan,
+    sides: tuple[CaseRecords, CaseRecords],
+    progress: Progress,
+    apply: Map,
+    kept: Kept,
+) -> Shadows | None:
+    wanted = families_wanted(plan.only, "classifier")
+    if plan.recipe is None or not wanted & {"membership", "bias"}:
+        return None
+    progress("shadow models", 0)
+    everyone = join_cases([shard for side in sides for shard in side.shards()])
+    return shadows_of(
+        everyone,
+        plan.recipe,
+        count=plan.shadows,
+        seed=plan.seed,
+        keep_later="bias" in wanted and plan.shadows >= FEWEST_MODELS,
+        apply=apply,
+        kept=kept,
+    )
+
+
+def _later(plan: ClassifierPlan, people: CasePeople, shadows: Shadows | None) -> list[Measured]:
+    """Ask whether training shifts later predictions, or say why that cannot be asked."""
+    if "bias" not in families_wanted(plan.only, "classifier"):
+        return []
+    nobody = np.empty(0, np.int64)
+    if shadows is None or len(shadows) < FEWEST_MODELS:
+        needs = Message("needs_recipe", {"references": FEWEST_MODELS})
+        return [Measured(nobody, refused={"bias.future": needs})]
+    found = later_predictions(people, shadows)
+    return [found or Measured(nobody, refused={"bias.future": Message("no_later_cases")})]
+
+
+def _sampled(
+    plan: ClassifierPlan,
+    sides: tuple[CaseRecords, CaseRecords],
+    people: CasePeople,
+    strata: IntArray,
+) -> list[Measured]:
+    """Ask the tests that change cases of a stated sample of the patients, and the model's files about all."""
+    wanted = families_wanted(plan.only, "classifier") & {"attribute", "inversion", "structure"}
+    measured: list[Measured] = []
+    predictor, sample = plan.model.predictor, None
+    if wanted & {"attribute", "inversion"}:
+        rows = stratified_sample(people.is_member, strata, size=plan.sampled, seed=plan.seed)
+        sample = _subjects(sides, people, rows)
+    if sample and "attribute" in wanted:
+        secret = [one for one in plan.features if one.sensitive]
+        measured += [infer_inputs(predictor, sample, secret), infer_from_outputs(predictor, sample)]
+    if sample and "inversion" in wanted:
+        measured.append(invert(predictor, sample))
+    if "structure" in wanted:
+        # How many share a leaf can be counted among all patients only.
+        has = plan.model.structure is not None
+        rows = np.arange(len(people.table) if has else 1)
+        measured.append(read_structure(plan.model, _subjects(sides, people, rows)))
+    return measured
+
+
+def _subjects(sides: tuple[CaseRecords, CaseRecords], people: CasePeople, rows: IntArray) -> CaseSubjects:
+    """Read the cases of the patients at positions `rows` again."""
+    ids = people.table.patients.subject_ids[rows]
+    cases = join_cases([s for side in sides for s in FilteredCases(side, ids, keep=True).shards()])
+    place = np.searchsorted(ids, cases.subject_ids)
+    return CaseSubjects(rows, people.is_member[rows], cases, place, people.seed)
+
+
+def _settings(plan: ClassifierPlan, people: CasePeople, shadows: Shadows | None) -> dict[str, Scalar]:
+    several = len(people.table.position) > len(people.table)
+    return {
+        "cases": len(people.cases),
+        "by_patient": "stouffer" if several else "one case a patient",
+        "label_only_queries": QUERIES + 1,
+        "shadow_models": 0 if shadows is None else len(shadows),
+        "shadow_design": "none" if shadows is None else "complementary halves of both sides",
+    }
+
+
+def _worth(groups: Sequence[CaseGroup]) -> dict[str, Scalar]:
+    """How often the model is right, the mean over classes: of cases it was trained on, and of others."""
+    found: dict[str, Scalar] = {}
+    for name, group in zip(("training", "held_out"), groups, strict=True):
+        shares = [group.right[group.labels == label].mean() for label in np.unique(group.labels)]
+        found[f"{name}_balanced_accuracy"] = float(np.mean(shares))
+    return found
+
+
+def _facts(plan: ClassifierPlan) -> dict[str, Scalar]:
+    return {
+        "kind": plan.kind,
+        "unit": "patient" if plan.members.has_patients and plan.held_out.has_patients else "case",
+        "classes": len(plan.members.classes),
+        "parameters": plan.model.parameters,
+        "version": metadata.version("primum"),
+    }

@@ -1,0 +1,98 @@
+"""What shadow models say of the audited cases: calibrated attacks, and training that shifts the future."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from primum.audits.privacy.bias import future_bias, future_cases
+from primum.audits.privacy.lira import lira
+from primum.audits.privacy.rmia import rmia
+from primum.evidence.measured import Measured
+from primum.evidence.naming import FEWEST_REFERENCES
+from primum.fit.protocol import ClassifierTrainable
+from primum.fit.shadows import Keep, train_shadows
+from primum.models.score_matrix import ScoreMatrix
+from primum.records.cases import Cases
+from primum.records.families import BoolArray
+from primum.records.histories import FloatArray
+from primum.workflows.case_gather import CasePeople
+from primum.workflows.workers import Map
+
+# Fewer shadows than this say too little of one case for a likelihood ratio.
+FEWEST_FOR_LIRA = 8
+# From here on each case's own variance is known better than one variance for all.
+_MANY = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Shadows:
+    """Shadow models of the audited cases.
+
+    Attributes
+    ----------
+    matrix : ScoreMatrix
+        About every case, in the order of the audit; `inside` is of the case's patient.
+    later : bool, shape (cases,)
+        Cases that no shadow was trained on, though some were on earlier ones of the same patient.
+    """
+
+    matrix: ScoreMatrix
+    later: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+
+def shadows_of(
+    cases: Cases,
+    recipe: ClassifierTrainable,
+    *,
+    count: int,
+    seed: int,
+    keep_later: bool,
+    apply: Map,
+    kept: Keep,
+) -> Shadows:
+    """Train shadows on halves of all patients; `keep_later` keeps the last of several cases out of all."""
+    later = future_cases(cases, seed=seed) if keep_later else np.zeros(len(cases), np.bool_)
+    candidates = cases.select(np.flatnonzero(~later))
+    matrix = train_shadows(recipe, candidates, count=count, seed=seed, apply=apply, keep=kept, asked=cases)
+    return Shadows(matrix, later)
+
+
+def calibrated(people: CasePeople, shadows: Shadows) -> dict[str, FloatArray]:
+    """Score each case by the attacks that read shadow models, shape (cases,); NaN: a later case."""
+    asked = np.flatnonzero(~shadows.later)
+    inside = people.case_is_member[asked]
+    fair, target = shadows.matrix.cases(asked).fair_to(inside), people.cases.scores["loss"][asked]
+    found = {"rmia": rmia(target, fair, target[~inside], fair.cases(~inside), online=True)}
+    if len(fair) >= FEWEST_FOR_LIRA:
+        found["lira"] = lira(target, fair, online=True, fixed_variance=len(fair) < _MANY)
+    scores = {name: np.full(len(shadows.later), np.nan) for name in found}
+    for name, values in found.items():
+        scores[name][asked] = values
+    return scores
+
+
+def under_shadows(people: CasePeople, shadows: Shadows) -> FloatArray | None:
+    """Mean log-odds of each patient under that one of each pair of shadows which did not train on them.
+
+    Shape (patients, pairs); None where there are too few to name anyone.
+    """
+    pairs = len(shadows) // 2
+    if pairs < FEWEST_REFERENCES:
+        return None
+    scores = np.stack([people.mean(row) for row in shadows.matrix.scores[: 2 * pairs]])
+    inside = np.zeros((2 * pairs, len(people.table)), np.bool_)
+    inside[:, people.table.position] = shadows.matrix.inside[: 2 * pairs]
+    return np.where(inside[0::2], scores[1::2], scores[0::2]).T
+
+
+def later_predictions(people: CasePeople, shadows: Shadows) -> Measured | None:
+    """Measure whether training on a patient shifts what is said of the patient's later cases."""
+    later = np.flatnonzero(shadows.later)
+    if not len(later):
+        return None
+    patient = people.table.position[later]
+    found = future_bias(shadows.matrix.cases(later), patient, patients=len(people.table), seed=people.seed)
+    return found.measured(people.is_member)
