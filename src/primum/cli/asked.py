@@ -10,6 +10,7 @@ from primum.errors import InputError
 
 if TYPE_CHECKING:
     from primum.workflows.classifier_audit import ClassifierPlan
+    from primum.workflows.matrix_audit import MatrixPlan
     from primum.workflows.plan import AuditPlan, AuditResult, Membership
 
 
@@ -18,7 +19,7 @@ class Asked:
     """The options that shape a finding; see :mod:`primum.cli.options`."""
 
     model: str
-    records: Path
+    records: Path | None
     held_out: Path | None
     reference: tuple[str, ...]
     token_file: Path | None
@@ -40,7 +41,7 @@ class Asked:
 class Prepared:
     """A plan, the digest of its model, and the function that carries it out."""
 
-    plan: "AuditPlan | ClassifierPlan"
+    plan: "AuditPlan | ClassifierPlan | MatrixPlan"
     digest: str
     run: "Callable[..., AuditResult]"
 
@@ -53,12 +54,17 @@ def prepare(asked: Asked) -> Prepared:
     InputError
         Something that cannot be used, or an option that is not for this kind of model.
     """
-    from primum.models.classifier_doors import is_classifier
+    from primum.models.classifier_doors import holds_scores_only, is_classifier
 
-    return _classifier(asked) if is_classifier(asked.model, token_file=asked.token_file) else _sequence(asked)
+    if holds_scores_only(asked.model):
+        return _matrix(asked)
+    if asked.records is None:
+        raise InputError("Give the patients with --records: an audit compares those who trained with others.")
+    door = _classifier if is_classifier(asked.model, token_file=asked.token_file) else _sequence
+    return door(asked, asked.records)
 
 
-def _sequence(asked: Asked) -> Prepared:
+def _sequence(asked: Asked, records: Path) -> Prepared:
     from primum.fit.protocol import load_recipe
     from primum.models.doors import open_model
     from primum.records.opened import open_records
@@ -70,7 +76,7 @@ def _sequence(asked: Asked) -> Prepared:
     server = urlsplit(asked.model)[:2]
     plan = audit_plan(
         opened,
-        records=open_records(asked.records, show_ids=asked.show_ids),
+        records=open_records(records, show_ids=asked.show_ids),
         held_out=open_records(asked.held_out, show_ids=asked.show_ids) if asked.held_out else None,
         # The token is for the server of the model only.
         references=[
@@ -91,7 +97,7 @@ def _sequence(asked: Asked) -> Prepared:
     return Prepared(plan, opened.ref.digest, run_audit)
 
 
-def _classifier(asked: Asked) -> Prepared:
+def _classifier(asked: Asked, records: Path) -> Prepared:
     from primum.fit.protocol import load_classifier_recipe
     from primum.models.classifier_doors import open_classifier
     from primum.records.case_folder import open_cases
@@ -104,7 +110,7 @@ def _classifier(asked: Asked) -> Prepared:
     opened = open_classifier(asked.model, factory=asked.factory, token_file=asked.token_file)
     plan = classifier_plan(
         opened,
-        records=open_cases(asked.records, show_ids=asked.show_ids),
+        records=open_cases(records, show_ids=asked.show_ids),
         held_out=open_cases(asked.held_out, show_ids=asked.show_ids) if asked.held_out else None,
         recipe=load_classifier_recipe(asked.recipe) if asked.recipe else None,
         shadows=asked.references or 32,
@@ -116,6 +122,32 @@ def _classifier(asked: Asked) -> Prepared:
         command=asked.command,
     )
     return Prepared(plan, opened.ref.digest, run_classifier_audit)
+
+
+def _matrix(asked: Asked) -> Prepared:
+    from primum.models.recorded_predictions import read_score_matrix
+    from primum.workflows.matrix_audit import MatrixPlan, run_matrix_audit
+
+    for option, value in {
+        "--records": asked.records,
+        "--held-out": asked.held_out,
+        "--reference": asked.reference,
+        "--recipe": asked.recipe,
+        "--factory": asked.factory,
+        "--families": asked.families,
+        "--show-records": asked.show_records,
+    }.items():
+        _refuse(option, value)
+    recorded = read_score_matrix(Path(asked.model))
+    plan = MatrixPlan(
+        recorded,
+        only=asked.only,
+        membership=asked.membership,
+        seed=asked.seed,
+        names={"members": recorded.ref.digest, "held_out": recorded.ref.digest},
+        command=asked.command,
+    )
+    return Prepared(plan, recorded.ref.digest, run_matrix_audit)
 
 
 def _refuse(option: str, value: object) -> None:

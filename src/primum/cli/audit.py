@@ -29,7 +29,7 @@ HELP = message(
 
 def audit_command(
     model: options.ModelPlace,
-    records: options.RecordsFolder,
+    records: options.RecordsFolder = None,
     held_out: options.HeldOut = None,
     reference: options.References = None,
     token_file: options.TokenFile = None,

@@ -16,7 +16,7 @@ Seed = Annotated[
 ]
 ModelPlace = Annotated[str, typer.Argument()]
 RecordsFolder = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--records", help=message("MEDS, OMOP or FHIR folder, or cases; the train split are the members.")
     ),

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from primum.evidence.contrast import Frame
 from primum.evidence.families import family_claims
-from primum.evidence.finding import Finding, Scalar
+from primum.evidence.finding import Finding, Message, Scalar
 from primum.evidence.measured import BoolArray, Curve, FloatArray, IntArray, Measured
 from primum.evidence.membership import CanaryScores, PatientScores, design_blind, membership_claims
 from primum.evidence.overlap import overlap_finding
@@ -36,7 +36,8 @@ class Measurements:
         One or more a family; rows are positions in the order of `scores`.
     canaries : CanaryScores or None
     frame : Frame
-    overlap : Overlap
+    overlap : Overlap or None
+        None where nobody saw the records themselves.
     settings : mapping of str to scalar
         What shaped the scores of the membership family.
     only : tuple of str
@@ -47,7 +48,7 @@ class Measurements:
     measured: Sequence[Measured]
     canaries: CanaryScores | None
     frame: Frame
-    overlap: Overlap
+    overlap: Overlap | None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     only: tuple[str, ...] = ()
 
@@ -67,7 +68,7 @@ def findings_of(measurements: Measurements) -> tuple[Finding, ...]:
         ``data.overlap`` first, then the claims with their verdicts, then what is only described.
     """
     given = _arranged(measurements)
-    frame, overlap, scores = given.frame, given.overlap, given.scores
+    frame, scores = given.frame, given.scores
     claims: list[Claim] = []
     described: list[Finding] = []
     if "membership" in families_wanted(given.only, scores.suite):
@@ -79,15 +80,17 @@ def findings_of(measurements: Measurements) -> tuple[Finding, ...]:
         claims += more_claims
         described += more_described
     return (
-        overlap_finding(
-            frame,
-            duplicated=overlap.duplicated,
-            held_out=overlap.held_out,
-            members=overlap.members,
-        ),
+        _overlap(frame, given.overlap),
         *judge(claims, design_blind=design_blind(scores)),
         *described,
     )
+
+
+def _overlap(frame: Frame, found: Overlap | None) -> Finding:
+    if found is None:
+        draft = replace(frame.finding("data.overlap", {}), primary=True)
+        return replace(draft, verdict="not_applicable", reasons=(Message("no_inputs"),))
+    return overlap_finding(frame, duplicated=found.duplicated, held_out=found.held_out, members=found.members)
 
 
 def columns_of(measurements: Measurements) -> dict[str, FloatArray | BoolArray | IntArray]:

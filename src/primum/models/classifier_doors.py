@@ -33,6 +33,13 @@ def is_classifier(place: Path | str, *, token_file: Path | None = None) -> bool:
     return (path / _TORCH).is_file() and not (path / "config.json").is_file()
 
 
+def holds_scores_only(place: Path | str) -> bool:
+    """Tell whether a folder holds scores of many models (``score_matrix.npz``) and no model to ask."""
+    path = Path(place)
+    others = (CARD, _ONNX, _SKOPS, _TORCH, *_PREDICTIONS)
+    return (path / _SCORES).is_file() and not any((path / name).exists() for name in others)
+
+
 def open_classifier(
     place: Path | str, *, factory: str | None = None, token_file: Path | None = None
 ) -> OpenedClassifier:

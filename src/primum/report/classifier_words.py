@@ -139,6 +139,7 @@ REASONS = {
     "no_attributes": message(
         "No attribute of the patients is known well enough to be guessed (sex, age, skin type, ethnicity)."
     ),
+    "no_inputs": message("Only scores were given: nobody can tell whether cases are near-copies."),
     "no_later_cases": message("No patient has several cases, of which the last could be kept aside."),
 }
 ATTACKERS = {

@@ -149,6 +149,9 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 def _decode_union(inner: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in inner:
         return None
+    classes = [one for one in inner if is_dataclass(one)]
+    if classes and isinstance(value, dict):
+        return _decode(classes[0], value, where)
     exact = type(value) if type(value) in inner else float
     if exact not in inner:
         raise _Misfit(where)

@@ -75,17 +75,18 @@ def calibrated(people: CasePeople, shadows: Shadows) -> dict[str, FloatArray]:
 
 
 def under_shadows(people: CasePeople, shadows: Shadows) -> FloatArray | None:
-    """Mean log-odds of each patient under that one of each pair of shadows which did not train on them.
+    """Mean log-odds of each patient under shadows that did not train on them, as many for everyone.
 
-    Shape (patients, pairs); None where there are too few to name anyone.
+    Shape (patients, shadows); None where there are too few to name anyone.
     """
-    pairs = len(shadows) // 2
-    if pairs < FEWEST_REFERENCES:
+    inside = np.zeros((len(shadows), len(people.table)), np.bool_)
+    inside[:, people.table.position] = shadows.matrix.inside
+    fewest = int((~inside).sum(axis=0).min()) if len(shadows) else 0
+    if fewest < FEWEST_REFERENCES:
         return None
-    scores = np.stack([people.mean(row) for row in shadows.matrix.scores[: 2 * pairs]])
-    inside = np.zeros((2 * pairs, len(people.table)), np.bool_)
-    inside[:, people.table.position] = shadows.matrix.inside[: 2 * pairs]
-    return np.where(inside[0::2], scores[1::2], scores[0::2]).T
+    scores = np.stack([people.mean(row) for row in shadows.matrix.scores])
+    without = np.argsort(inside, axis=0, kind="stable")[:fewest]
+    return np.take_along_axis(scores, without, axis=0).T
 
 
 def later_predictions(people: CasePeople, shadows: Shadows) -> Measured | None:

@@ -77,7 +77,7 @@ class _KeptFamily:
 @dataclass(frozen=True)
 class _Kept:
     frame: Frame
-    overlap: Overlap
+    overlap: Overlap | None
     only: tuple[str, ...]
     components: tuple[str, ...]
     subgroups: tuple[str, ...]
