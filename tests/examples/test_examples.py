@@ -13,7 +13,7 @@ import pytest
 from primum.cli.main import run
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
-from primum.evidence.rules import RULES
+from primum.evidence.rules import RULES_OF
 from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.records.histories import FloatArray
@@ -22,6 +22,8 @@ from primum.records.tokens import TokenBatch
 from primum.report.files import read_audit
 from primum.workflows.audit import run_audit
 from primum.workflows.command import audit_plan
+
+RULES = RULES_OF["sequence"]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

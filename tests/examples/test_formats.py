@@ -16,7 +16,7 @@ import pytest
 from tests import tiny
 
 from primum.evidence.audit import Audit
-from primum.evidence.rules import RULES
+from primum.evidence.rules import RULES_OF
 from primum.models.doors import open_model
 from primum.records.fhir import subject_id_of
 from primum.records.histories import Histories, InMemory, Records, concatenate
@@ -24,6 +24,8 @@ from primum.records.opened import open_records
 from primum.report.files import read_audit
 from primum.workflows.audit import run_audit
 from primum.workflows.command import audit_plan
+
+RULES = RULES_OF["sequence"]
 
 REAL = Path(os.environ.get("PRIMUM_REAL_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

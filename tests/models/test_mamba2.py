@@ -14,13 +14,15 @@ from transformers.utils import logging as transformers_logging
 
 import primum
 from primum.errors import VocabularyError
-from primum.evidence.rules import RULES
+from primum.evidence.rules import RULES_OF
 from primum.models import causal, hf_folder
 from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.models.protocols import Sampling
 from primum.records.histories import InMemory
 from primum.records.vocabulary import Vocabulary
+
+RULES = RULES_OF["sequence"]
 
 TOKENS = 37
 CONTEXT = 64

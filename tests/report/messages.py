@@ -59,7 +59,9 @@ def _speaks(called: ast.expr) -> bool:
 
 def _is_error(name: str) -> bool:
     short = name.rpartition(".")[2]
-    return short in ("TooFewPatients", "Interrupted") or (short.endswith("Error") and not hasattr(builtins, short))
+    return short in ("TooFewPatients", "Interrupted") or (
+        short.endswith("Error") and not hasattr(builtins, short)
+    )
 
 
 def french() -> dict[str, tuple[str, bool]]:

@@ -8,7 +8,9 @@ from tests.report.samples import HOSTILE, estimate, finding, risk
 from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message, Scalar, Series, Verdict
-from primum.evidence.rules import RULES
+from primum.evidence.rules import RULES_OF
+
+RULES = RULES_OF["sequence"]
 
 _N = (250, 250)
 LADDER = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 50.0)

@@ -5,10 +5,12 @@ import pytest
 from tests.report import suite_samples
 
 from primum.evidence.finding import Series
-from primum.evidence.rules import RULES
+from primum.evidence.rules import RULES_OF
 from primum.report import plots
 from primum.report.figures import Plot, figures, grouped
 from primum.report.language import Language
+
+RULES = RULES_OF["sequence"]
 
 FRENCH, ENGLISH = Language("fr"), Language("en")
 WORDS = plots.Words("How deep the memory goes", "For comparison.", "number of tries", "Difference")

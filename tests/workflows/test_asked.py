@@ -11,7 +11,7 @@ from primum.errors import InputError
 from primum.evidence.audit import Audit
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.finding import Finding
-from primum.evidence.rules import RULES
+from primum.evidence.rules import RULES_OF
 from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.records.histories import InMemory
@@ -19,6 +19,8 @@ from primum.workflows.audit import run_audit
 from primum.workflows.confidential import scores_table
 from primum.workflows.outputs import passages_table
 from primum.workflows.plan import AuditPlan, AuditResult
+
+RULES = RULES_OF["sequence"]
 
 SIDE = 50
 

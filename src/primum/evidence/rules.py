@@ -74,6 +74,7 @@ _CLASSIFIER: Mapping[str, Rule] = {
     "structure.leaves": Rule("share", "weights", ("preen2024", "sweeney2002"), claims=False),
     "structure.classes": Rule("share", "weights", ("preen2024", "sweeney2002"), claims=False),
 }
+RULES_OF: Mapping[Suite, Mapping[str, Rule]] = {"sequence": _SEQUENCE, "classifier": _CLASSIFIER}
 RULES: Mapping[str, Rule] = {**_SEQUENCE, **_CLASSIFIER}
 TESTS: Mapping[Suite, tuple[str, ...]] = {
     "sequence": ("data.overlap", *membership_tests("sequence"), *_SEQUENCE),

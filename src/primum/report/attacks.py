@@ -198,6 +198,8 @@ def _attack(family: str, found: list[Finding], language: Language) -> Attack:
 def _cost(family: str, finding: Finding, language: Language) -> Iterator[str]:
     costs = classifier_words.COSTS if finding.attacker in classifier_words.ATTACKERS else _COSTS
     yield language.text(costs[family], **finding.settings)
+    if finding.settings.get("label_only_queries"):
+        yield language.text(classifier_words.LABEL_COST, **finding.settings)
     if finding.settings.get("shadow_models"):
         yield language.text(classifier_words.SHADOW_COST, **finding.settings)
     if finding.settings.get("calibrated") or finding.settings.get("score") == "ratio":

@@ -95,7 +95,7 @@ ACCESS = {
     "structure": message("White box: the files."),
 }
 COSTS = {
-    "membership": message("One query a case; {label_only_queries} for the attack on labels alone."),
+    "membership": message("One query a case."),
     "bias": message("One query a later case of each model."),
     "attribute": message("One query for each value that the attribute can take."),
     "inversion": message("{steps} gradient steps a case."),
@@ -112,6 +112,7 @@ GAINS = {
         "of the patients never seen: a difference of {difference} ({interval})."
     ),
 }
+LABEL_COST = message("{label_only_queries} queries a case for the attack on labels alone.")
 SHADOW_COST = message(
     "Besides, {shadow_models} shadow models: comparable cases, and the time to train on them."
 )

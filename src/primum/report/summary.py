@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from primum.evidence.audit import Audit
+from primum.evidence.rules import family_of
 from primum.report import sentences
 from primum.report.advice import next_steps
 from primum.report.answers import image_level, tone_of
@@ -117,7 +118,7 @@ def _untested(audit: Audit, language: Language) -> Iterator[str]:
     missing = [
         title_of_family(one.test, language=language)
         for one in audit.findings
-        if one.primary and one.verdict == "not_applicable"
+        if one.primary and one.verdict == "not_applicable" and family_of(one.test) != "data"
     ]
     if missing:
         yield language.text(

@@ -270,7 +270,7 @@ def _settings(plan: ClassifierPlan, people: CasePeople, shadows: Shadows | None)
     return {
         "cases": len(people.cases),
         "by_patient": "stouffer" if several else "one case a patient",
-        "label_only_queries": QUERIES + 1,
+        "label_only_queries": QUERIES + 1 if plan.model.answers_anew else 0,
         "shadow_models": 0 if shadows is None else len(shadows),
         "shadow_design": "none" if shadows is None else "complementary halves of both sides",
     }
