@@ -43,9 +43,10 @@ _MENDED = """What these cases, and bombs built by hand, found; each was mended a
 - token profile: an edge written as a whole number larger than any float ended in an `OverflowError`;
 - kept numbers: a score near the largest float was accepted, and its sums and squares ended in warnings on the
   terminal and infinite figures; scores above 1e100 are refused.
+- recorded answers: the guard against parquet that unpacks to too much met a column whose name is no UTF-8;
+- parquet of OMOP, of recorded answers and of the confidential folder has the same guard since.
 
-Not covered: the same bombs in OMOP parquet and in recorded answers, and the loading of every architecture of
-transformers (the model folder here is a Llama)."""
+Not covered: the loading of every architecture of transformers (the model folder here is a Llama)."""
 
 
 def tried(count: int) -> tuple[Table, list[str]]:

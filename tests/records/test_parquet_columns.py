@@ -132,3 +132,11 @@ def test_a_table_with_a_nested_column_is_refused_before_it_is_read(
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_: pytest.fail("it was read"))
     with pytest.raises(RecordsError, match="column person_id: this is not a whole number"):
         next(read_batches(file, {"person_id": Kind.ID}))
+
+
+def test_a_column_whose_name_is_no_utf_8_is_a_broken_file(tmp_path: Path) -> None:
+    file = tmp_path / "embeddings.parquet"
+    pq.write_table(pa.table({"embedding": [1.0]}), file)
+    file.write_bytes(file.read_bytes().replace(b"embedding", b"\xb5mbedding"))
+    with pytest.raises(pa.ArrowException):
+        room_for(file, name=file.name)

@@ -92,10 +92,14 @@ def room_for(
     InputError
         Of the kind `refusal`.
     pyarrow.ArrowException, OSError
-        The footer is broken.
+        The footer is broken, or a column's name is no UTF-8.
     """
     room = Room(name, max(_SMALLEST_CAP, file.stat().st_size * _MOST_BYTES_A_BYTE), refusal)
-    with pq.ParquetFile(file) as opened:
+    try:
+        whole = pq.ParquetFile(file)
+    except UnicodeError as error:
+        raise pa.ArrowInvalid(str(error)) from error
+    with whole as opened:
         footer, size = opened.metadata, 0
         for place in range(footer.num_columns):
             if columns is None or opened.schema.column(place).path.partition(".")[0] in columns:

@@ -218,10 +218,11 @@ def patient_scores(
         Mean log-odds under models that did not train on the patient.
     """
     scored = {**people.cases.scores, "quantile": _quantile(people), **calibrated}
-    by_patient = {
-        name: people.mean(values) if name == "loss" else people.by_patient(values)
-        for name, values in scored.items()
-    }
+    by_patient = {name: people.by_patient(values) for name, values in scored.items()}
+    if under_shadows is not None:
+        # Naming looks at differences only: to the patient's mean log-odds, whatever the scale of the score.
+        shift = by_patient["loss"] - people.mean(people.cases.scores["loss"])
+        under_shadows = under_shadows + shift[:, None]
     return PatientScores(
         people.is_member,
         people.blind,
