@@ -1,4 +1,6 @@
-"""Readers fuzzed in process: 20,000 damaged inputs, each refused with a sentence or read.
+"""Readers fuzzed in process: 40,000 damaged inputs, each refused with a sentence or read.
+
+The first 20,000 are records, models of records, the wire and reports; the others cases and classifiers.
 
 Each case takes one valid input of a reader, damages one of its files one to three times (blindly: flipped
 bits, cut, moved or repeated spans, noise; or knowing the format: other JSON types, endless nesting, keys
@@ -23,9 +25,13 @@ import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.fuzz.cases import Failure, outcome, schedule
+from tests.fuzz.case_readers import CASE_READERS, case_outcome, case_schedule
+from tests.fuzz.cases import Failure, outcome, pristine, read, schedule
+from tests.fuzz.classifier_readers import CLASSIFIER_READERS
+from tests.fuzz.readers import Reader
 
 from studies.tables import Table, write_page
 
@@ -49,7 +55,10 @@ _MENDED = """What these cases, and bombs built by hand, found; each was mended a
 Not covered: the loading of every architecture of transformers (the model folder here is a Llama)."""
 
 
-def tried(count: int) -> tuple[Table, list[str]]:
+Outcome = Callable[[Reader, int, Path], str]
+
+
+def tried(turns: Sequence[tuple[Reader, int]], outcome: Outcome) -> tuple[Table, list[str]]:
     """Run the cases; give the table and what every failure said."""
     seen: Counter[tuple[str, str]] = Counter()
     slowest: dict[str, float] = defaultdict(float)
@@ -57,7 +66,7 @@ def tried(count: int) -> tuple[Table, list[str]]:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "'click.utils.get_.*_stream' is deprecated", DeprecationWarning)
-        for reader, seed in schedule(count):
+        for reader, seed in turns:
             faulthandler.dump_traceback_later(_STUCK, exit=True)
             started = time.perf_counter()
             try:
@@ -79,11 +88,17 @@ def tried(count: int) -> tuple[Table, list[str]]:
 
 def main() -> None:
     """Run, print and write the table; end badly when a case failed."""
-    table, failures = tried(CASES)
+    of_cases = (*CASE_READERS, *CLASSIFIER_READERS)
+    with tempfile.TemporaryDirectory() as folder:
+        for reader in of_cases:  # libraries may warn while they are loaded
+            read(reader, pristine(reader)[0], Path(folder), case="whole")
+    table, failures = tried(schedule(CASES), outcome)
+    cases, more = tried(case_schedule(CASES, of_cases), case_outcome)
+    failures += more
     seconds = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     notes = f"{seconds:.0f} CPU-seconds; {peak:.0f} MiB at the most, PyTorch among them.\n\n{_MENDED}"
-    write_page("fuzz", __doc__, table, notes=notes)
+    write_page("fuzz", __doc__, table, cases, notes=notes)
     if failures:
         raise SystemExit(f"{len(failures)} cases failed.")
 

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from tests.fuzz.cases import Failure, pristine, read
 from tests.fuzz.corpus import SECRET, Files, parquet
-from tests.fuzz.mutations import mutate
+from tests.fuzz.mutations import json_document, mutate
 from tests.fuzz.readers import Reader
 from tests.records.case_builders import GREY, dicom, item, npy, npz, picture, record
 
@@ -187,9 +187,9 @@ CASE_READERS = (
 )
 
 
-def case_schedule(count: int) -> list[tuple[Reader, int]]:
+def case_schedule(count: int, readers: Sequence[Reader] = CASE_READERS) -> list[tuple[Reader, int]]:
     """Give each reader its share of `count` cases; a longer schedule holds the shorter one."""
-    turns = [reader for reader in CASE_READERS for _ in range(reader.share)]
+    turns = [reader for reader in readers for _ in range(reader.share)]
     Random(0).shuffle(turns)
     return [(turns[number % len(turns)], number // len(turns)) for number in range(count)]
 
@@ -204,7 +204,7 @@ def case_outcome(reader: Reader, seed: int, root: Path) -> str:
 
 
 def _damage(name: str, content: bytes, rng: Random) -> bytes:
-    way = _FORMATS.get(Path(name).suffix)
+    way = FORMATS.get(Path(name).suffix)
     if way is None or rng.random() < 0.4:
         return mutate(name, content, rng)
     for _ in range(rng.choice((1, 1, 2))):
@@ -266,6 +266,20 @@ def _archive(content: bytes, rng: Random) -> bytes:
     return stream.getvalue()
 
 
+def _members(content: bytes, rng: Random) -> bytes:
+    """Damage one member of a model of skops: its JSON, or an array."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(stream, "w") as new:
+        chosen = rng.choice(old.namelist())
+        for name in old.namelist():
+            held = old.read(name)
+            if name == chosen:
+                way = json_document if name.endswith(".json") else _array
+                held = way(held, rng)
+            new.writestr(name, held)
+    return stream.getvalue()
+
+
 def _png(content: bytes, rng: Random) -> bytes:
     """Change, drop or repeat a chunk of PNG, whose checksum is right again."""
     chunks, at = [], 8
@@ -319,9 +333,10 @@ def _elements(content: bytes, rng: Random) -> bytes:
     return content[: at + 8] + value.ljust(size, b"\0") + content[at + 8 + size :]
 
 
-_FORMATS: dict[str, Callable[[bytes, Random], bytes]] = {
+FORMATS: dict[str, Callable[[bytes, Random], bytes]] = {
     ".npy": _array,
     ".npz": _archive,
+    ".skops": _members,
     ".png": _png,
     ".dcm": _elements,
     ".hea": _words,
@@ -329,13 +344,16 @@ _FORMATS: dict[str, Callable[[bytes, Random], bytes]] = {
 }
 
 
-def main(count: int) -> None:
+def run(readers: Sequence[Reader], count: int) -> None:
     """Try that many cases; print what every failure said, and the counts."""
     seen: Counter[tuple[str, str]] = Counter()
     slowest, started = 0.0, time.process_time()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # Libraries may warn while they are loaded.
+        for reader in readers:
+            read(reader, pristine(reader)[0], Path(folder), case="whole")
         warnings.simplefilter("error")
-        for reader, seed in case_schedule(count):
+        for reader, seed in case_schedule(count, readers):
             before = time.perf_counter()
             try:
                 seen[reader.name, case_outcome(reader, seed, Path(folder))] += 1
@@ -349,4 +367,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    run(CASE_READERS, int(sys.argv[1]))

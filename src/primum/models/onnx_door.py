@@ -128,13 +128,15 @@ def _session(files: Mapping[str, bytes], path: Path) -> Any:
     options.inter_op_num_threads = 1
     # Fatal errors alone: what a refused model or input makes it write may hold values of a record.
     options.log_severity_level = 4
+    onnxruntime.set_default_logger_severity(4)
     with tempfile.TemporaryDirectory(prefix="primum-model-") as private:
         for name, content in files.items():
             (Path(private) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(private) / name).write_bytes(content)
         try:
+            # Without its fallback, which would print, and there is nothing to fall back on.
             return onnxruntime.InferenceSession(
-                str(Path(private) / GRAPH), options, providers=["CPUExecutionProvider"]
+                str(Path(private) / GRAPH), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # kinds of its own, all for a graph that it cannot load
             raise _broken(path) from error
