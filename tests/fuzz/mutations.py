@@ -76,7 +76,7 @@ def mutate(name: str, content: bytes, rng: Random) -> bytes:
         way = ways[0] if ways and rng.random() < 0.7 else rng.choice(_BLIND)
         try:
             content = way(content, rng)
-        except (ValueError, LookupError, OSError, EOFError, RecursionError, *_BROKEN):
+        except (ValueError, TypeError, LookupError, OSError, EOFError, RecursionError, *_BROKEN):
             # Too broken already for its format.
             content = rng.choice(_BLIND)(content, rng)
     return content
