@@ -26,6 +26,7 @@ bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.transport
 	$(BIN)/python -m studies.suite_bench
 	$(BIN)/python -m studies.scale
+	$(BIN)/python -m studies.classifier_scale
 
 # The pictures of the documentation, from a finished demonstration; needs chromium.
 pictures: demo

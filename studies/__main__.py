@@ -1,6 +1,8 @@
 """``make study``: every study in turn; each prints its table and writes it under ``docs/studies``."""
 
 from studies import (
+    classifier_false_alarms,
+    classifier_power,
     confidence,
     coverage,
     false_alarms,
@@ -30,6 +32,8 @@ for study in (
     record_counts,
     lira,
     inversion,
+    classifier_power,
+    classifier_false_alarms,
     null_sensitive,
     suite_traps,
     suite_power,

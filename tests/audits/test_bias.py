@@ -53,6 +53,21 @@ def test_a_planted_change_is_found_and_the_control_finds_nobody() -> None:
     assert found.measured(member).settings["models"] == 24
 
 
+@pytest.mark.parametrize("models", [32, 31])
+def test_halves_and_their_complements_learn_contraries_and_alarm_nobody(models: int) -> None:
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng([models, seed])
+        had = np.zeros((32, 100), np.bool_)
+        had[::2] = rng.random(had[::2].shape).argsort(axis=1) < 50
+        had[1::2] = ~had[::2]
+        others = rng.standard_normal((100, 100)) * (1 - np.eye(100))
+        matrix = ScoreMatrix((had @ others)[:models], had[:models])
+        bias = future_bias(matrix, np.arange(100), patients=100, seed=seed)
+        found.append([(bias.p_values <= 0.05).mean(), (bias.control <= 0.05).mean()])
+    assert np.abs(np.mean(found, axis=0) - 0.05).max() < 0.025  # .145 where labels are drawn freely
+
+
 def test_too_few_models_are_said() -> None:
     found = future_bias(*shadows(40, 12, seed=0), patients=40, seed=0)
     measured = found.measured(np.arange(40) < 20)

@@ -117,3 +117,15 @@ def test_guesses_of_hardly_anyone_and_of_a_wrong_shape() -> None:
     assert blind_guesses(np.empty((4, 0)), np.eye(4, 2) > 0).tolist() == [[0.0, 0.0]] * 4
     with pytest.raises(InputError, match="one row"):
         blind_guesses(np.ones((3, 2)), np.ones((2, 1), bool))
+
+
+def test_of_many_patients_some_are_learned_from_and_all_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, member = cohort(300, 300, 8)
+    features = features[:, :MEASURED]
+    features[member, 0] += 1_000
+    everyone = blind_scores(features, member, dense_columns=MEASURED)
+    monkeypatch.setattr("primum.evidence.blind._MOST_LEARNED_FROM", 150)
+    some = blind_scores(features, member, dense_columns=MEASURED)
+    assert not np.array_equal(some, everyone)
+    assert np.corrcoef(some, everyone)[0, 1] > 0.8
+    assert auc(some[member], some[~member]).value > 0.8

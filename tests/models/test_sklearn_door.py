@@ -260,3 +260,21 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match=r"install primum\[sklearn\]"):
         open_classifier(tmp_path)
     assert sklearn_predictor(estimator, Card()).classes == ("0", "1", "2")
+
+
+def test_a_state_that_would_crash_the_process_is_refused(tmp_path: Path) -> None:
+    """A compiled measure of distance takes the parts of its state without counting them."""
+    saved(tmp_path, fitted(KNeighborsClassifier(3, algorithm="kd_tree")))
+    stored = tmp_path / "model.skops"
+    with zipfile.ZipFile(stored) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(members["schema.json"])
+    measure = schema["content"]["content"]["_tree"]["content"]["content"][11]
+    assert measure["__class__"] == "EuclideanDistance64"
+    measure["content"]["content"] = []
+    members["schema.json"] = json.dumps(schema).encode()
+    with zipfile.ZipFile(stored, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ModelError, match="no estimator that this scikit-learn can read"):
+        open_classifier(tmp_path)

@@ -12,6 +12,8 @@ from primum.evidence.ranking import FloatArray
 _INVERSE_PENALTY = 0.1
 _RIDGE = 10.0
 _COUNT_SCALE = 0.15
+# More patients than this teach the baseline nothing that matters, and are not scaled all at once.
+_MOST_LEARNED_FROM = 50_000
 
 
 def blind_scores(
@@ -114,8 +116,15 @@ def blind_guesses(
     return guesses
 
 
-def _scaled(measured: FloatArray, counts: sparse.csr_array, train: NDArray[np.int64]) -> sparse.csr_array:
-    parts = [sparse.csr_array(_standardised(measured, train)), _weighted(counts, train)]
+def _scaled(
+    measured: FloatArray,
+    counts: sparse.csr_array,
+    train: NDArray[np.int64],
+    rows: NDArray[np.int64] | slice = slice(None),
+) -> sparse.csr_array:
+    """Scale rows, all or some, by what the training rows say."""
+    dense = _standardised(measured[train], measured[rows])
+    parts = [sparse.csr_array(dense), _weighted(counts[train], counts[rows])]
     return sparse.csr_array(sparse.hstack(parts, format="csr"))
 
 
@@ -133,9 +142,14 @@ def _cross_fitted(
         # a fit stopped early is still a cross-fitted score: it can only be weaker, never wrong
         warnings.simplefilter("ignore", ConvergenceWarning)
         for train, test in splits.split(labels, labels):
-            scaled = _scaled(measured, counts, train)
+            if len(train) > _MOST_LEARNED_FROM:
+                train = np.random.default_rng(seed).permutation(train)[:_MOST_LEARNED_FROM]
             model = LogisticRegression(C=_INVERSE_PENALTY, tol=1e-3, max_iter=200)
-            values = model.fit(scaled[train], labels[train]).decision_function(scaled[test])
+            model.fit(_scaled(measured, counts, train, train), labels[train])
+            blocks = np.array_split(test, 1 + len(test) // _MOST_LEARNED_FROM)
+            values = np.concatenate(
+                [model.decision_function(_scaled(measured, counts, train, block)) for block in blocks]
+            )
             scores[test] = values - values.mean()
     return scores
 
@@ -156,17 +170,15 @@ def _checked_rows(features: ArrayLike | sparse.sparray | sparse.spmatrix, patien
     return rows
 
 
-def _standardised(measured: FloatArray, train: NDArray[np.int64]) -> FloatArray:
-    seen = measured[train]
+def _standardised(seen: FloatArray, rows: FloatArray) -> FloatArray:
     deviation = np.where(np.ptp(seen, axis=0) > 0, seen.std(axis=0), 1.0)
-    centred: FloatArray = measured - seen.mean(axis=0)
+    centred: FloatArray = rows - seen.mean(axis=0)
     return centred / deviation
 
 
-def _weighted(counts: sparse.csr_array, train: NDArray[np.int64]) -> sparse.csr_array:
-    seen = counts[train]
+def _weighted(seen: sparse.csr_array, rows: sparse.csr_array) -> sparse.csr_array:
     variance = np.asarray(seen.power(2).mean(axis=0) - np.square(seen.mean(axis=0))).ravel()
     # a column that never varies in training has no scale: what it holds elsewhere is left out
     weights = np.divide(_COUNT_SCALE, np.sqrt(np.maximum(variance, 0)), where=variance > 1e-12,
                         out=np.zeros(variance.size))  # fmt: skip
-    return sparse.csr_array(counts * weights)
+    return sparse.csr_array(rows * weights)

@@ -59,7 +59,9 @@ def energy_p_values(
     """Test for each patient that models which had the patient answer as those which had not.
 
     Relabellings keep how many models had the patient; more are drawn while fewer than ten were as extreme, up
-    to `most`. Exact where it was drawn at random which model had whom.
+    to `most`. Exact where it was drawn at random which model had whom. Where models come in pairs, a half of
+    the patients and its complement, the two of a pair are swapped: what a complement learnt of everybody else
+    is the contrary, and labels drawn freely would call that an effect of the patient.
 
     Parameters
     ----------
@@ -86,22 +88,43 @@ def energy_p_values(
     if ((counts == 0) | (counts == models)).any():
         raise InputError("The energy test needs models that had each patient and models that had not.")
     seen = energy_distance(distances, had)
-    p_values, random = np.ones(len(had)), np.random.default_rng(seed)
+    p_values, random, pairs = np.ones(len(had)), np.random.default_rng(seed), _in_pairs(had)
     for count in np.unique(counts):
         rows = np.flatnonzero(counts == count)
-        p_values[rows] = _sequential(distances[rows], seen[rows], int(count), models, most, random)
+        shape = int(count), models, pairs
+        p_values[rows] = _sequential(distances[rows], seen[rows], shape, most, random)
     return p_values
 
 
+def _in_pairs(had: BoolArray) -> bool:
+    """Tell whether of models 0 and 1, 2 and 3, ... one had each patient; an odd last one stands alone."""
+    return bool((had[:, :-1:2] != had[:, 1::2]).all())
+
+
+def _labels(size: int, shape: tuple[int, int, bool], random: np.random.Generator) -> BoolArray:
+    """Draw labellings, shape (size, models); of pairs one each, an odd last model keeping its label."""
+    count, models, pairs = shape
+    if not pairs:
+        return np.asarray(random.random((size, models)).argsort(axis=1) < count)
+    labels = np.full((size, models), count > models // 2)
+    labels[:, :-1:2] = random.random((size, models // 2)) < 0.5
+    labels[:, 1::2] = ~labels[:, :-1:2]
+    return labels
+
+
 def _sequential(
-    distances: FloatArray, seen: FloatArray, count: int, models: int, most: int, random: np.random.Generator
+    distances: FloatArray,
+    seen: FloatArray,
+    shape: tuple[int, int, bool],
+    most: int,
+    random: np.random.Generator,
 ) -> FloatArray:
     """Return 10 / draws at the tenth relabelling as extreme, else (1 + as extreme) / (1 + draws)."""
     p_values, extreme, drawn = np.ones(len(seen)), np.zeros(len(seen), np.int64), 0
     active, block = np.arange(len(seen)), max(1, min(_BLOCK, _NUMBERS_AT_ONCE // max(1, distances.shape[1])))
     while len(active) and drawn < most:
         size = min(block, most - drawn, drawn + _FIRST)
-        labels = random.random((size, models)).argsort(axis=1) < count
+        labels = _labels(size, shape, random)
         weights = _weights(labels).T
         for part in np.array_split(active, 1 + len(active) * size // _NUMBERS_AT_ONCE):
             # distances that tie but for rounding count as extreme
@@ -117,9 +140,13 @@ def _sequential(
 
 def relabelled(had: BoolArray, *, seed: int) -> BoolArray:
     """Draw for each patient, of as many models as had the patient, which ones are said to: the control."""
+    if _in_pairs(had):
+        random, labels = np.random.default_rng(seed), had.copy()
+        swapped = np.repeat(random.random((len(had), had.shape[1] // 2)) < 0.5, 2, axis=1)
+        labels[:, : swapped.shape[1]] ^= swapped
+        return labels
     places: IntArray = np.random.default_rng(seed).random(had.shape).argsort(axis=1).argsort(axis=1)
-    labels: BoolArray = places < had.sum(axis=1, keepdims=True)
-    return labels
+    return np.asarray(places < had.sum(axis=1, keepdims=True))
 
 
 def _weights(had: BoolArray) -> FloatArray:

@@ -52,7 +52,10 @@ _LITERATURE = {
     "lira": ("carlini2022",),
 }
 # Each patient against models of the same recipe: the first of these that is there is the combined score.
-_CALIBRATED = ("lira", "rmia", "ratio")
+# RMIA found as much as LiRA or more with every number of shadows: docs/studies/classifier_power.md.
+_CALIBRATED = ("rmia", "lira", "ratio")
+# Of a classifier without shadows; a mean of all four found less, and labels alone the least (same study).
+_UNCALIBRATED = ("loss", "quantile")
 _ABSENT = {
     "min_k": Message("model_cannot", {"protocol": "DistributionScorer"}),
     "min_k_pp": Message("model_cannot", {"protocol": "DistributionScorer"}),
@@ -68,7 +71,7 @@ def membership_tests(suite: Suite) -> tuple[str, ...]:
     return (
         _PRIMARY,
         "membership.combined.tpr",
-        "membership.canary",
+        *(("membership.canary",) if suite == "sequence" else ()),
         "membership.epsilon",
         "membership.named",
         "membership.exposed",
@@ -126,11 +129,13 @@ def combined_score(components: Mapping[str, FloatArray]) -> tuple[str, FloatArra
     """Return the name of the combined score and its values.
 
     A calibrated one when reference or shadow models exist, else the mean of the normal scores (both groups
-    ranked together, labels unused) of the other components.
+    ranked together, labels unused) of the other components, of a classifier of loss and quantile.
     """
     for name in _CALIBRATED:
         if name in components:
             return name, components[name]
+    if "quantile" in components:
+        components = {name: components[name] for name in _UNCALIBRATED}
     return "mean of normal scores", np.mean([_normal_scores(v) for v in components.values()], axis=0)
 
 
@@ -180,7 +185,7 @@ def membership_claims(
     described = [
         *_described(scores, everyone, frame),
         *_most_exposed(everyone, scores.subgroups, frame),
-        *_unanswered(canaries, naming, everyone, frame),
+        *_unanswered(scores.suite, canaries, naming, everyone, frame),
     ]
     return [replace(primary, draft=draft), *others], [f for f in described if wanted(f.test, only)]
 
@@ -357,16 +362,21 @@ def _not_tested(test: str, reason: Message, frame: Frame) -> Finding:
 
 
 def _unanswered(
-    canaries: CanaryScores | None, naming: Naming | None, everyone: Contrast, frame: Frame
+    suite: Suite, canaries: CanaryScores | None, naming: Naming | None, everyone: Contrast, frame: Frame
 ) -> Iterator[Finding]:
-    if canaries is None:
+    if canaries is None and suite == "sequence":
         absent = frame.finding("membership.canary", {})
         yield replace(absent, verdict="not_applicable", reasons=(Message("no_canaries"),))
     if naming is None:
         sizes = [len(side) for side in everyone.groups()]
         fewest = {"fewest": fewest_nameable(*sizes)}
+        needs = (
+            Message("needs_recipe", {"references": FEWEST_REFERENCES})
+            if suite == "sequence"
+            else Message("needs_shadows_to_name", {"shadows": 2 * FEWEST_REFERENCES})
+        )
         reasons = (
-            Message("needs_recipe", {"references": FEWEST_REFERENCES}),
+            needs,
             *((Message("rank_resolution", fewest),) if min(sizes) >= SMALLEST_CELL else ()),
         )
         yield replace(frame.finding("membership.named", {}), verdict="not_applicable", reasons=reasons)

@@ -63,7 +63,8 @@ _SEQUENCE: Mapping[str, Rule] = {
     "extraction.passages": Rule("share", "partial", ("hayes2025", "carlini2023"), primary=True),
 }
 _CLASSIFIER: Mapping[str, Rule] = {
-    "bias.future": Rule("share", "later", ("knolle2026", "szekely2004"), primary=True),
+    # It speaks of the recipe: models of it may do so though the audited one saw nobody.
+    "bias.future": Rule("share", "later", ("knolle2026", "szekely2004"), claims=False),
     "attribute.inferred": Rule(
         "guesses", "all_but_one", ("fredrikson2014", "mehnaz2022", "yeom2018"), primary=True
     ),

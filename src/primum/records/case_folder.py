@@ -134,6 +134,11 @@ class CaseSplit:
         """Whether it is known which cases are of one patient."""
         return self.folder.has_patients
 
+    def subject_ids(self) -> IntArray:
+        """Return the patients of the split, each once, in rising order; no input is read."""
+        index = self.folder.index
+        return np.unique(index.subject_ids[index.splits == self.name])
+
     def shards(self) -> Iterator[Cases]:
         """Yield every case once, in the order of the rows; a shard holds about 64 MiB of inputs.
 

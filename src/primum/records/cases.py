@@ -76,6 +76,10 @@ class CaseRecords(Protocol):
         """Whether it is known which cases are of one patient."""
         ...
 
+    def subject_ids(self) -> IntArray:
+        """Return the patients, each once, in rising order; no input is read."""
+        ...
+
     def shards(self) -> Iterator[Cases]:
         """Yield every case once."""
         ...
@@ -88,6 +92,10 @@ class CasesInMemory:
     parts: tuple[Cases, ...]
     classes: tuple[str, ...]
     has_patients: bool = True
+
+    def subject_ids(self) -> IntArray:
+        """Return the patients, each once, in rising order."""
+        return np.unique(np.concatenate([part.subject_ids for part in self.parts]))
 
     def shards(self) -> Iterator[Cases]:
         """Yield the shards."""

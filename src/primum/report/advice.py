@@ -6,7 +6,7 @@ from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
 from primum.evidence.membership import COMPONENTS
 from primum.evidence.rules import RULES
-from primum.report import sentences
+from primum.report import classifier_words, sentences
 from primum.report.answers import find, tone_of, visible
 from primum.report.attacks import estimate_of
 from primum.report.language import Language, message
@@ -54,7 +54,23 @@ def next_steps(audit: Audit, *, language: Language) -> tuple[str, ...]:
     """List what to do now, most urgent first."""
     steps = [language.text(step) for step in _STEPS[tone_of(audit)]]
     combined = find(audit, "membership.combined.auc")
-    if combined and combined.settings.get("score") != "ratio":
+    classifier = combined is not None and combined.attacker in classifier_words.ATTACKERS
+    if any(one.harmful and one.test == "structure.stored" for one in audit.findings):
+        steps.insert(
+            1,
+            language.text(
+                "The model's own files hold rows of training patients: choose a kind of model that keeps "
+                "none."
+            ),
+        )
+    if classifier and combined and combined.settings.get("score") not in ("rmia", "lira"):
+        steps.append(
+            language.text(
+                "Train shadow models (--recipe module:name --references 32): the attack becomes stronger, "
+                "and smaller leaks become visible."
+            )
+        )
+    if combined and not classifier and combined.settings.get("score") != "ratio":
         steps.append(
             language.text(
                 "Add a reference model (--reference, or --recipe): the attack becomes stronger, and smaller "

@@ -81,11 +81,20 @@ _HEADLINES = {
 _KINDS = (
     (
         message("Parts of training patients' records can be drawn out of this model."),
-        ("trajectory.codes", "trajectory.verbatim", "knowledge.cost", "extraction."),
+        ("trajectory.codes", "trajectory.verbatim", "knowledge.cost", "extraction.", "structure.stored"),
     ),
     (
         message("Sensitive diagnoses of training patients can be inferred from this model."),
         ("sensitive.", "embedding.attribute"),
+    ),
+    (
+        message("A hidden attribute of training patients can be inferred from this model."),
+        ("attribute.inferred",),
+    ),
+    (_HEADLINES["harm"][1], ("membership.",)),
+    (
+        message("Having trained this model changes what it says of the same patients later."),
+        ("bias.",),
     ),
     (_HEADLINES["harm"][1], ("",)),
 )
@@ -131,7 +140,7 @@ def recognised(finding: Finding | None, *, language: Language) -> str | None:
     members = rate.n[0]
     low, high = (language.text("{n}", n=round(bound * members)) for bound in (rate.low, rate.high))
     sentence = language.text(
-        "With the model's scores alone, an attacker who accepts being wrong about {wrong} outsider in "
+        "With the model's scores, an attacker who accepts being wrong about {wrong} outsider in "
         "{outsiders} recognises about {found} of {members} training patients (between {low} and {high}); "
         "pure chance alone would recognise about {chance}.",
         wrong=1,

@@ -9,7 +9,7 @@ from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
 from primum.evidence.rules import RULES, family_of
 from primum.report import classifier_words, sentences
-from primum.report.language import Language, message
+from primum.report.language import Language, clean_text, message
 
 _TITLES = {
     "trajectory": message("Continuing a record"),
@@ -233,9 +233,11 @@ def gain(finding: Finding, *, language: Language) -> str | None:
         return language.text(_GAINS[finding.test], **{**finding.settings, **written})
     if found := estimate_of(finding, "auroc_difference"):
         if family_of(finding.test) == "attribute":
+            facts = (one.name.partition(":")[2] for one in finding.estimates)
             return language.text(
-                "How much better the attribute is guessed of training patients than of patients never seen: "
+                "How much better it is guessed of training patients than of patients never seen ({facts}): "
                 "{difference} on the AUC scale ({interval}), where 0 is no difference.",
+                facts=", ".join(clean_text(fact) for fact in facts if fact),
                 difference=language.number(found.value),
                 interval=sentences.estimate_interval(found, language=language),
             )

@@ -104,6 +104,9 @@ REASONS = {
     "needs_shadows": message(
         "Needs shadow models: give a recipe that trains models of the same kind (--recipe, --references 32)."
     ),
+    "needs_shadows_to_name": message(
+        "Needs {shadows} shadow models (--recipe module:name --references {shadows})."
+    ),
     "needs_reference": message("Needs a reference model: give one, or a recipe that trains one."),
     "model_cannot": message("The model does not offer what this test needs ({protocol})."),
     "no_canaries": message("No record was planted before training."),
@@ -256,7 +259,8 @@ def quantity(name: str, *, language: Language) -> Quantity:
     if plain != measure:
         label = language.text("{label}, after partial pooling", label=label)
     if fact:
-        about = group_name(f"family={fact}", language=language)
+        sensitive = f"family={fact}"
+        about = group_name(sensitive, language=language) if sensitive in GROUPS else clean_text(fact)
         label = language.text("{label}: {about}", label=label, about=about)
     return Quantity(label, known.percent, language.text(known.worse), known.digits)
 

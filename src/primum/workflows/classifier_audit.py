@@ -24,7 +24,7 @@ from primum.fit.protocol import ClassifierTrainable
 from primum.models.opened import OpenedClassifier
 from primum.records.case_files.table import Feature
 from primum.records.case_overlap import near_duplicate_cases
-from primum.records.cases import CaseRecords, join_cases
+from primum.records.cases import CaseRecords, Cases, join_cases
 from primum.records.filtered import FilteredCases
 from primum.records.ragged import IntArray
 from primum.report.language import message
@@ -38,6 +38,7 @@ from primum.workflows.case_gather import (
 )
 from primum.workflows.classifier_shadows import (
     Shadows,
+    bounded,
     calibrated,
     later_predictions,
     shadows_of,
@@ -112,10 +113,12 @@ def run_classifier_audit(
     clock.lap("overlap and coverage")
     groups = _gathered(plan, sides, progress, clock, kept.each(apply, "cases"))
     progress("statistics", 0)
-    people = people_of(*groups, classes=plan.members.classes, seed=plan.seed)
+    people, worth = people_of(*groups, classes=plan.members.classes, seed=plan.seed), _worth(groups)
+    del groups  # all of it is in `people`, and a million cases are a gigabyte
     clock.lap("statistics")
     shadows = _shadows(plan, sides, progress, apply, kept)
     calibration = {} if shadows is None else calibrated(people, shadows)
+    people, shadows = bounded(people, shadows)
     clock.lap("shadow models")
     scores = patient_scores(
         people,
@@ -150,7 +153,7 @@ def run_classifier_audit(
         command=plan.command,
         seed=plan.seed,
         findings=findings,
-        context={**_worth(groups), **_facts(plan), "dropped_overlap": dropped},
+        context={**worth, **_facts(plan), "dropped_overlap": dropped},
     )
     return AuditResult(audit, measurements, (), clock.seconds)
 
@@ -161,7 +164,7 @@ def _separate(
     """Take shared patients and near-duplicates away from the held-out side."""
     progress("overlap", 0)
     members, held_out = plan.members, plan.held_out
-    ids = [np.unique(np.concatenate([s.subject_ids for s in side.shards()])) for side in (members, held_out)]
+    ids = [side.subject_ids() for side in (members, held_out)]
     shared = np.intersect1d(ids[0], ids[1])
     if len(shared) and not plan.drop_overlap:
         raise RecordsError(
@@ -182,8 +185,10 @@ def _gathered(
     clock: Clock,
     apply: Map,
 ) -> list[CaseGroup]:
+    ticks = [Stage(name, progress, clock) for name in (_MEMBERS_STAGE, _HELD_OUT_STAGE)]
+    ticks[0](0)
     first = [next(iter(side.shards()), None) for side in sides]
-    seen = [shard.select(np.arange(min(len(shard), 500))) for shard in first if shard is not None]
+    seen = [_few(shard) for shard in first if shard is not None]
     categories = [range(one.first, one.first + one.width) for one in plan.features if one.kind != "number"]
     neighbourhood = None
     if seen and plan.model.answers_anew:
@@ -191,9 +196,14 @@ def _gathered(
             plan.model.predictor, join_cases(seen), kind=plan.kind, categories=categories, seed=plan.seed
         )
     reading = CaseReading(plan.model, len(plan.members.classes), neighbourhood, plan.seed)
-    ticks = [Stage(name, progress, clock) for name in (_MEMBERS_STAGE, _HELD_OUT_STAGE)]
-    ticks[0](0)
+    del first, seen
     return gather_cases(reading, sides, ticks=ticks, apply=apply)
+
+
+def _few(shard: Cases) -> Cases:
+    """Keep the first cases of a shard, at most 500 and about 8 MiB."""
+    size = sum(one.nbytes for one in shard.inputs) / len(shard)
+    return shard.select(np.arange(min(len(shard), 500, max(20, int((1 << 23) / max(1, size))))))
 
 
 def _shadows(
@@ -246,7 +256,13 @@ def _sampled(
         sample = _subjects(sides, people, rows)
     if sample and "attribute" in wanted:
         secret = [one for one in plan.features if one.sensitive]
-        measured += [infer_inputs(predictor, sample, secret), infer_from_outputs(predictor, sample)]
+        if secret and not plan.model.answers_anew:
+            # Kept answers are the same whatever the input says.
+            cannot = Message("model_cannot", {"protocol": "Predictor"})
+            measured.append(Measured(sample.rows, refused={"attribute.inferred": cannot}))
+        else:
+            measured.append(infer_inputs(predictor, sample, secret))
+        measured.append(infer_from_outputs(predictor, sample))
     if sample and "inversion" in wanted:
         measured.append(invert(predictor, sample))
     if "structure" in wanted:

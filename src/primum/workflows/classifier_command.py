@@ -8,6 +8,8 @@ from primum.errors import ModelError, RecordsError
 from primum.fit.protocol import ClassifierTrainable
 from primum.models.opened import OpenedClassifier
 from primum.records.case_folder import CaseFolder
+from primum.records.cases import CaseRecords
+from primum.records.filtered import Renumbered
 from primum.workflows.classifier_audit import ClassifierPlan
 from primum.workflows.command import HELD_OUT, TRAIN
 from primum.workflows.plan import Membership
@@ -51,10 +53,13 @@ def classifier_plan(
             records=str(records.path),
         )
     _require_classes(model, records)
+    apart: CaseRecords = others.split(HELD_OUT if HELD_OUT in splits else splits[0])
+    if held_out is not None and not (records.has_patients and others.has_patients):
+        apart = Renumbered(apart)
     return ClassifierPlan(
         model=model,
         members=records.split(TRAIN),
-        held_out=others.split(HELD_OUT if HELD_OUT in splits else splits[0]),
+        held_out=apart,
         kind=cast(Kind, records.kind),
         recipe=recipe,
         shadows=shadows,

@@ -17,7 +17,7 @@ from primum.records.case_features import HASHED_COLUMNS
 from primum.records.families import BoolArray
 from primum.records.ragged import IntArray
 from primum.workflows.case_gather import CaseGroup, patient_scores, people_of
-from primum.workflows.classifier_shadows import Shadows, calibrated, under_shadows
+from primum.workflows.classifier_shadows import Shadows, bounded, calibrated, under_shadows
 from primum.workflows.clock import Clock
 from primum.workflows.kept import NOTHING_KEPT, Kept
 from primum.workflows.plan import AuditResult, Membership, Progress
@@ -64,10 +64,12 @@ def run_matrix_audit(
     people = people_of(members, held_out, classes=classes, seed=plan.seed)
     others = np.delete(np.arange(len(recorded.matrix)), recorded.target)
     shadows = Shadows(recorded.matrix.models(others).cases(order), np.zeros(len(order), np.bool_))
+    calibration = calibrated(people, shadows) if len(shadows) else {}
+    people, known = bounded(people, shadows)
     scores = patient_scores(
         people,
-        calibrated=calibrated(people, shadows) if len(shadows) else {},
-        under_shadows=under_shadows(people, shadows),
+        calibrated=calibration,
+        under_shadows=None if known is None else under_shadows(people, known),
     )
     require_groups(plan.only, scores.subgroups)
     measurements = Measurements(

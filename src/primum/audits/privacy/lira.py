@@ -49,8 +49,7 @@ def lira(target: FloatArray, matrix: ScoreMatrix, *, online: bool, fixed_varianc
     """
     if target.shape != matrix.scores.shape[1:]:
         raise ValueError("the target must have a score for each case of the matrix")
-    edge = max(_furthest(scores) for scores in (target, *(block.scores for block in matrix.blocks())))
-    edge += np.log(2)
+    edge = edge_of(target, matrix)
     target = np.clip(target, -edge, edge)
     without, without_variance = _moments(matrix, edge, inside=False, fixed_variance=fixed_variance)
     if not online:
@@ -59,6 +58,12 @@ def lira(target: FloatArray, matrix: ScoreMatrix, *, online: bool, fixed_varianc
     likely = (target - within) ** 2 / within_variance + np.log(within_variance)
     unlikely = (target - without) ** 2 / without_variance + np.log(without_variance)
     return np.asarray((unlikely - likely) / 2, np.float64)
+
+
+def edge_of(target: FloatArray, matrix: ScoreMatrix | None) -> float:
+    """Return the log-odds that a probability of exactly 1 is put at: twice the odds of the furthest other."""
+    blocks = [] if matrix is None else [block.scores for block in matrix.blocks()]
+    return max(map(_furthest, (target, *blocks))) + float(np.log(2))
 
 
 def _furthest(scores: FloatArray) -> float:

@@ -69,7 +69,6 @@ def quantile_scores(
         fold[side] = (rng.permutation(len(patients)) % FOLDS)[place]
     if len(np.unique(fold[~is_member])) < FOLDS:
         return scores
-    features = np.column_stack([known, labels])
     for part in range(FOLDS):
         train = rng.permutation(np.flatnonzero(~is_member & (fold != part)))[:MOST_LEARNED_FROM]
         regression = HistGradientBoostingRegressor(
@@ -79,7 +78,9 @@ def quantile_scores(
             max_leaf_nodes=LEAVES,
             early_stopping=False,
         )
-        regression.fit(features[train], odds[train])
-        asked = fold == part
-        scores[asked] = odds[asked] - regression.predict(features[asked])
+        asked = np.flatnonzero(fold == part)
+        # no second copy of all that is known: a million cases have enough of one
+        of_train, of_asked = (np.column_stack([known[rows], labels[rows]]) for rows in (train, asked))
+        regression.fit(of_train, odds[train])
+        scores[asked] = odds[asked] - regression.predict(of_asked)
     return scores
