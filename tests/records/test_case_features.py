@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from primum.evidence.ranking import auc
 from primum.records.case_features import HASHED_COLUMNS, case_features, coarse
 from primum.records.cases import Cases, Inputs
 
-PNEUMONIA = Path("/work/shared/data/images-medmnist/pneumoniamnist.npz")
+_REAL = Path(os.environ.get("PRIMUM_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+PNEUMONIA = _REAL / "images-medmnist" / "pneumoniamnist.npz"
 
 
 def cases(inputs: Inputs, *, each: int = 1, **attributes: object) -> Cases:

@@ -1,4 +1,5 @@
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 from primum.records.case_overlap import near_duplicate_cases
 from primum.records.cases import Cases, CasesInMemory, Inputs
 
-PNEUMONIA = Path("/work/shared/data/images-medmnist/pneumoniamnist.npz")
+_REAL = Path(os.environ.get("PRIMUM_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+PNEUMONIA = _REAL / "images-medmnist" / "pneumoniamnist.npz"
 MANY = 10_000
 
 
