@@ -10,8 +10,12 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 
 from primum.errors import InputError
+
+# A process that leaves for want of work just when it is given some would leave everyone waiting.
+_IDLE_SECONDS = 3600
 
 Backend = Literal["loky", "ray", "dask"]
 
@@ -73,13 +77,14 @@ def _spread(
 
 @contextmanager
 def _loky(count: int) -> Iterator[Iterator[None]]:
-    with parallel_config("loky", n_jobs=count):
+    with parallel_config("loky", n_jobs=count, idle_worker_timeout=_IDLE_SECONDS):
         # They import what they will need while this process reads what it was given.
         importing = Parallel(return_as="generator")(delayed(_import_models)() for _ in range(count))
         try:
             yield importing
         finally:
             deque(importing, maxlen=0)
+            get_reusable_executor().shutdown(wait=True)
 
 
 def _import_models() -> None:
