@@ -55,7 +55,7 @@ def test_nothing_is_left_of_a_folder_that_was_not_finished(
 
 def test_a_disk_that_fills_up_leaves_nothing_and_says_so(tmp_path: Path) -> None:
     with (
-        pytest.raises(MachineError, match=r"report cannot be written \(No space left on device\): nothing"),
+        pytest.raises(MachineError, match=r"report cannot be written \(No space left on device\): free"),
         whole_folder(tmp_path / "report") as folder,
     ):
         (folder / "a").write_text("1", encoding="utf-8")

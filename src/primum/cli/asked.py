@@ -59,7 +59,10 @@ def prepare(asked: Asked) -> Prepared:
     if holds_scores_only(asked.model):
         return _matrix(asked)
     if asked.records is None:
-        raise InputError("Give the patients with --records: an audit compares those who trained with others.")
+        raise InputError(
+            "Give the patients with --records, see --help: an audit compares who trained the model with "
+            "others."
+        )
     door = _classifier if is_classifier(asked.model, token_file=asked.token_file) else _sequence
     return door(asked, asked.records)
 

@@ -12,6 +12,7 @@ from primum.errors import MachineError, PrimumError
 from primum.report.language import Language, clean_text, preferred_language
 
 _BUG = 70
+_PACKAGE = Path(__file__).parents[1]
 _INTERRUPTED = 130
 
 
@@ -79,7 +80,7 @@ def _bug(error: Exception, language: Language) -> str:
     place, trace = "", error.__traceback__
     while trace:
         code = trace.tb_frame.f_code
-        if "primum" in code.co_filename:
+        if Path(code.co_filename).is_relative_to(_PACKAGE):
             place = f"{Path(code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
     return language.text(

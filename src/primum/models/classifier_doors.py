@@ -10,13 +10,16 @@ from primum.models.opened import OpenedClassifier
 
 _ONNX, _SKOPS, _TORCH, _SCORES = "model.onnx", "model.skops", "model.safetensors", "score_matrix.npz"
 _PREDICTIONS = ("predictions.csv", "predictions.parquet")
+# Beside weights, any of these says that the model is of histories.
+_OF_HISTORIES = ("config.json", "vocab.json", "token_profile.json", "tokenizer.json")
 _ADDRESSES = ("https://", "http://")
 
 
 def is_classifier(place: Path | str, *, token_file: Path | None = None) -> bool:
     """Tell whether a place is that of a classifier; a server is asked, a folder only listed.
 
-    A folder with ``config.json`` is a model of histories, unless a ``classifier.toml`` says otherwise.
+    A folder with ``config.json`` or a vocabulary is a model of histories, unless a ``classifier.toml`` says
+    otherwise.
 
     Raises
     ------
@@ -30,7 +33,7 @@ def is_classifier(place: Path | str, *, token_file: Path | None = None) -> bool:
     path = Path(place)
     if any((path / name).is_file() for name in (CARD, _ONNX, _SKOPS, *_PREDICTIONS, _SCORES)):
         return True
-    return (path / _TORCH).is_file() and not (path / "config.json").is_file()
+    return (path / _TORCH).is_file() and not any((path / name).is_file() for name in _OF_HISTORIES)
 
 
 def holds_scores_only(place: Path | str) -> bool:
