@@ -10,12 +10,14 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, process_executor
 
 from primum.errors import InputError
 
 # A process that leaves for want of work just when it is given some would leave everyone waiting.
 _IDLE_SECONDS = 3600
+# Bytes by which a process may grow.
+_MOST_GROWTH = 1 << 34
 
 Backend = Literal["loky", "ray", "dask"]
 
@@ -88,6 +90,8 @@ def _loky(count: int) -> Iterator[Iterator[None]]:
 
 
 def _import_models() -> None:
+    # loky takes a model that is loaded after its first look for a leak, and starts the process anew.
+    process_executor._MAX_MEMORY_LEAK_SIZE = _MOST_GROWTH
     with suppress(ImportError):
         importlib.import_module("primum.models.causal")
 
