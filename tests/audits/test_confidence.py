@@ -8,7 +8,7 @@ from scipy.special import logit, softmax
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
-from primum.audits.privacy.confidence import confidence_scores, confidence_settings, log_odds
+from primum.audits.privacy.confidence import confidence_scores, log_odds
 from primum.evidence.ranking import auc, auc_p_value
 from primum.records.cases import Cases
 from primum.records.histories import FloatArray
@@ -133,15 +133,6 @@ def test_certain_probabilities_stay_finite() -> None:
     assert found["loss"][1] == pytest.approx(-52 * math.log(2))
     assert found["loss"][0] == found["loss"][2] > found["loss"][1]
     assert found["entropy"][0] == found["entropy"][2] > found["entropy"][1]
-
-
-def test_settings_say_where_there_were_no_logits() -> None:
-    cases = cases_of(np.full((3, 2), 0.5), np.zeros(3, np.int64))
-    assert confidence_settings(Told(("a", "b"), as_logits=True), cases) == {"logits": True}
-    assert confidence_settings(Told(("a", "b"), as_logits=False), cases) == {
-        "logits": False,
-        "smallest_probability": 2.0**-52,
-    }
 
 
 @pytest.mark.parametrize("attack", ["loss", "entropy"])

@@ -144,7 +144,7 @@ def people(path: Path, split: str = "train") -> list[Timeline]:
     return [joined.timeline(row) for row in range(len(joined))]
 
 
-def same(found: list[Timeline], expected: list[Timeline]) -> None:
+def assert_same(found: list[Timeline], expected: list[Timeline]) -> None:
     assert [(one.subject_id, one.codes) for one in found] == [(one.subject_id, one.codes) for one in expected]
     for left, right in zip(found, expected, strict=True):
         assert np.array_equal(np.array(left.times), np.array(right.times), equal_nan=True)
@@ -156,7 +156,7 @@ def same(found: list[Timeline], expected: list[Timeline]) -> None:
 def test_every_form_of_the_tables_gives_the_same_histories(ending: str, upper: bool, tmp_path: Path) -> None:
     root = write(tmp_path / "omop", TINY, ending=ending.replace(".tar.gz", ".csv"), upper=upper)
     path = archive(tmp_path / "omop.tar.gz", root) if ending == ".tar.gz" else root
-    same(people(path), EXPECTED)
+    assert_same(people(path), EXPECTED)
 
 
 def test_without_a_vocabulary_or_deaths_concepts_keep_their_numbers(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_many_shards_hold_the_same_people(tmp_path: Path, monkeypatch: pytest.Mo
     for ending in (".csv", ".parquet"):
         path = write(tmp_path / ending, TINY, ending=ending)
         assert [len(shard) for shard in open_records(path).split("train").shards()] == [1, 1, 1]
-        same(people(path), EXPECTED)
+        assert_same(people(path), EXPECTED)
 
 
 @pytest.mark.parametrize("form", ["subject_splits.csv", "subject_splits.parquet"])
@@ -190,7 +190,7 @@ def test_a_file_of_splits(form: str, tmp_path: Path) -> None:
     rows.write_csv(tmp_path / form) if form.endswith("csv") else rows.write_parquet(tmp_path / form)
     opened = open_omop(tmp_path)
     assert opened.splits() == {"held_out": 1, "train": 2}
-    same(people(tmp_path, "held_out"), EXPECTED[2:])
+    assert_same(people(tmp_path, "held_out"), EXPECTED[2:])
     assert opened.canaries() is None
     with pytest.raises(RecordsError, match=f"^{tmp_path} has no split named tuning: it has held_out, train"):
         opened.split("tuning")

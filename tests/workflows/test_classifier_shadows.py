@@ -12,7 +12,7 @@ def people(odds: np.ndarray) -> CasePeople:
 
     def side(rows: np.ndarray) -> CaseGroup:
         features = sparse.csr_matrix((len(rows), 2 + HASHED_COLUMNS))
-        return CaseGroup(rows, rows, rows % 2, {}, features, {"loss": odds[rows]}, odds[rows] > 0)
+        return CaseGroup(rows, rows, rows % 2, {}, features, {"loss": odds[rows]}, odds[rows] > 0, True)
 
     half = len(odds) // 2
     return people_of(side(np.arange(half)), side(np.arange(half, len(odds))), classes=("no", "yes"), seed=0)

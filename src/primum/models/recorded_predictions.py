@@ -214,11 +214,9 @@ def _array(
         if dtype.hasobject or declared != len(content) - stream.tell():
             raise ValueError(name)
         values = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, KeyError, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise _wrong_array(name) from error
-    except Exception as error:  # zlib and the header's parser have kinds of their own
-        if isinstance(error, MemoryError):
-            raise
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib and the header's parser have kinds of their own
         raise _wrong_array(name) from error
     if values.dtype.kind not in kinds or (shape is not None and values.shape != shape):
         raise _wrong_array(name)

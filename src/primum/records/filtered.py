@@ -37,12 +37,10 @@ class Filtered:
 
 
 @dataclass(frozen=True, eq=False)
-class FilteredCases:
-    """Cases of some patients of other records, still a shard at a time; as :class:`Filtered`."""
+class _View:
+    """Other records of cases, seen through something."""
 
     records: CaseRecords
-    chosen: IntArray
-    keep: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -53,6 +51,14 @@ class FilteredCases:
     def has_patients(self) -> bool:
         """Whether it is known which cases are of one patient."""
         return self.records.has_patients
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredCases(_View):
+    """Cases of some patients of other records, still a shard at a time; as :class:`Filtered`."""
+
+    chosen: IntArray
+    keep: bool = False
 
     def subject_ids(self) -> IntArray:
         """Return the patients that remain, each once, in rising order."""
@@ -75,20 +81,8 @@ _APART = 1 << 40
 
 
 @dataclass(frozen=True, eq=False)
-class Renumbered:
+class Renumbered(_View):
     """Cases of a data set without patients, numbered apart from those of another that counts from 0, too."""
-
-    records: CaseRecords
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names that the labels stand for."""
-        return self.records.classes
-
-    @property
-    def has_patients(self) -> bool:
-        """Whether it is known which cases are of one patient."""
-        return self.records.has_patients
 
     def subject_ids(self) -> IntArray:
         """Return the cases' numbers as those of patients."""

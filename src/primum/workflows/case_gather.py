@@ -42,6 +42,8 @@ class CaseGroup:
         ``loss`` (the log-odds of the true class), ``entropy`` and maybe ``label_only``.
     right : bool, shape (n,)
         Whether the model finds the true class.
+    logits : bool
+        Whether the scores come from logits; those from probabilities saturate.
     """
 
     case_ids: IntArray
@@ -51,6 +53,7 @@ class CaseGroup:
     features: sparse.csr_matrix
     scores: dict[str, FloatArray]
     right: BoolArray
+    logits: bool
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,6 +104,7 @@ class CaseReading:
             self._features(cases),
             scores,
             answers.argmax(axis=1) == cases.labels,
+            logits is not None,
         )
 
     def _features(self, cases: Cases) -> sparse.csr_matrix:
@@ -140,6 +144,7 @@ def _joined(groups: Sequence[CaseGroup]) -> CaseGroup:
         sparse.csr_matrix(sparse.vstack([group.features for group in groups], format="csr")),
         {name: np.concatenate([group.scores[name] for group in groups]) for name in groups[0].scores},
         np.concatenate([group.right for group in groups]),
+        all(group.logits for group in groups),
     )
 
 

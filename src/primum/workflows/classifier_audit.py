@@ -10,7 +10,7 @@ from primum.audits.privacy.attribute import infer_from_outputs, infer_inputs
 from primum.audits.privacy.bias import FEWEST_MODELS
 from primum.audits.privacy.case_subjects import CaseSubjects
 from primum.audits.privacy.inversion import invert
-from primum.audits.privacy.label_only import QUERIES, Kind, neighbourhood_of
+from primum.audits.privacy.label_only import Kind, neighbourhood_of
 from primum.audits.privacy.structure import read_structure
 from primum.errors import RecordsError
 from primum.evidence.audit import Audit
@@ -111,7 +111,7 @@ def run_classifier_audit(
     clock = Clock()
     sides, overlap, dropped = _separate(plan, progress)
     clock.lap("overlap and coverage")
-    groups = _gathered(plan, sides, progress, clock, kept.each(apply, "cases"))
+    groups, disturbed = _gathered(plan, sides, progress, clock, kept.each(apply, "cases"))
     progress("statistics", 0)
     people, worth = people_of(*groups, classes=plan.members.classes, seed=plan.seed), _worth(groups)
     del groups  # all of it is in `people`, and a million cases are a gigabyte
@@ -141,7 +141,7 @@ def run_classifier_audit(
             plan.seed,
         ),
         overlap=overlap,
-        settings=_settings(plan, people, shadows),
+        settings={**_settings(people, shadows), **disturbed},
         only=tuple(plan.only),
     )
     findings = findings_of(measurements)
@@ -184,7 +184,8 @@ def _gathered(
     progress: Progress,
     clock: Clock,
     apply: Map,
-) -> list[CaseGroup]:
+) -> tuple[list[CaseGroup], dict[str, Scalar]]:
+    """Ask about every case; the settings say how the attack on labels alone disturbs them."""
     ticks = [Stage(name, progress, clock) for name in (_MEMBERS_STAGE, _HELD_OUT_STAGE)]
     ticks[0](0)
     first = [next(iter(side.shards()), None) for side in sides]
@@ -197,7 +198,9 @@ def _gathered(
         )
     reading = CaseReading(plan.model, len(plan.members.classes), neighbourhood, plan.seed)
     del first, seen
-    return gather_cases(reading, sides, ticks=ticks, apply=apply)
+    shaped = {} if neighbourhood is None else neighbourhood.settings
+    disturbed = {f"label_only_{name}": value for name, value in shaped.items()}
+    return gather_cases(reading, sides, ticks=ticks, apply=apply), disturbed
 
 
 def _few(shard: Cases) -> Cases:
@@ -281,12 +284,12 @@ def _subjects(sides: tuple[CaseRecords, CaseRecords], people: CasePeople, rows: 
     return CaseSubjects(rows, people.is_member[rows], cases, place, people.seed)
 
 
-def _settings(plan: ClassifierPlan, people: CasePeople, shadows: Shadows | None) -> dict[str, Scalar]:
+def _settings(people: CasePeople, shadows: Shadows | None) -> dict[str, Scalar]:
     several = len(people.table.position) > len(people.table)
     return {
         "cases": len(people.cases),
         "by_patient": "stouffer" if several else "one case a patient",
-        "label_only_queries": QUERIES + 1 if plan.model.answers_anew else 0,
+        "logits": people.cases.logits,
         "shadow_models": 0 if shadows is None else len(shadows),
         "shadow_design": "none" if shadows is None else "complementary halves of both sides",
     }

@@ -23,6 +23,8 @@ from primum.workflows.kept import NOTHING_KEPT, Kept
 from primum.workflows.plan import AuditResult, Membership, Progress
 from primum.workflows.workers import Map
 
+_MOST_CLASSES = 1000
+
 
 @dataclass(frozen=True, eq=False)
 class MatrixPlan:
@@ -58,9 +60,11 @@ def run_matrix_audit(
     progress("statistics", 0)
     inside = recorded.matrix.inside[recorded.target]
     _require_whole_patients(recorded, inside)
+    classes, labels = _classes(recorded)
     order = np.argsort(~inside, kind="stable")
-    members, held_out = (_side(recorded, np.flatnonzero(side)) for side in (inside, ~inside))
-    classes = tuple(str(label) for label in range(int(_labels(recorded).max()) + 1))
+    members, held_out = (
+        _side(recorded, labels, len(classes), np.flatnonzero(side)) for side in (inside, ~inside)
+    )
     people = people_of(members, held_out, classes=classes, seed=plan.seed)
     others = np.delete(np.arange(len(recorded.matrix)), recorded.target)
     shadows = Shadows(recorded.matrix.models(others).cases(order), np.zeros(len(order), np.bool_))
@@ -113,16 +117,25 @@ def _require_whole_patients(recorded: RecordedScores, inside: BoolArray) -> None
         )
 
 
-def _labels(recorded: RecordedScores) -> IntArray:
-    count = len(recorded.subject_ids)
-    return np.zeros(count, np.int64) if recorded.labels is None else recorded.labels
+def _classes(recorded: RecordedScores) -> tuple[tuple[str, ...], IntArray]:
+    """Name the classes that occur, and give each case its place among them; one class where none is told."""
+    if recorded.labels is None:
+        return ("0",), np.zeros(len(recorded.subject_ids), np.int64)
+    names, places = np.unique(recorded.labels, return_inverse=True)
+    if len(names) > _MOST_CLASSES:
+        raise RecordsError(
+            "score_matrix.npz: label holds {count} different values, and at most {most} classes are read: "
+            "correct it or leave it out.",
+            count=len(names),
+            most=_MOST_CLASSES,
+        )
+    return tuple(map(str, names.tolist())), places.astype(np.int64)
 
 
-def _side(recorded: RecordedScores, rows: IntArray) -> CaseGroup:
+def _side(recorded: RecordedScores, labels: IntArray, width: int, rows: IntArray) -> CaseGroup:
     """Describe the cases of one side by all that is known of them: class and score."""
-    labels, score = _labels(recorded)[rows], recorded.matrix.scores[recorded.target, rows]
-    width = int(_labels(recorded).max()) + 1
-    known = sparse.csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), labels)), (len(rows), width))
+    mine, score = labels[rows], recorded.matrix.scores[recorded.target, rows]
+    known = sparse.csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), mine)), (len(rows), width))
     nothing = sparse.csr_matrix((len(rows), HASHED_COLUMNS))
     features = sparse.csr_matrix(sparse.hstack([known, nothing], format="csr"))
-    return CaseGroup(rows, recorded.subject_ids[rows], labels, {}, features, {"loss": score}, score > 0)
+    return CaseGroup(rows, recorded.subject_ids[rows], mine, {}, features, {"loss": score}, score > 0, True)

@@ -14,7 +14,6 @@ Carlini et al., Membership inference attacks from first principles, S&P 2022 (lo
 import numpy as np
 from scipy.special import expit, logsumexp
 
-from primum.evidence.finding import Scalar
 from primum.models.predictors import Predictor
 from primum.records.cases import Cases
 from primum.records.histories import FloatArray
@@ -64,10 +63,3 @@ def confidence_scores(predictor: Predictor, cases: Cases) -> dict[str, FloatArra
     true = np.arange(odds.shape[1]) == cases.labels[:, None]
     entropy = np.where(true, expit(-odds) * log_p, expit(odds) * log_rest).sum(axis=1)
     return {"loss": log_p[true], "entropy": entropy}
-
-
-def confidence_settings(predictor: Predictor, cases: Cases) -> dict[str, Scalar]:
-    """Say whether the scores come from logits, by asking about the first case; without them they saturate."""
-    if predictor.logits(cases.select(np.arange(1))) is not None:
-        return {"logits": True}
-    return {"logits": False, "smallest_probability": SMALLEST_PROBABILITY}
