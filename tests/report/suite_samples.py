@@ -8,6 +8,7 @@ from tests.report.samples import HOSTILE, estimate, finding, risk
 from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message, Scalar, Series, Verdict
+from primum.evidence.rules import RULES as ALL_RULES
 from primum.evidence.rules import RULES_OF
 
 RULES = RULES_OF["sequence"]
@@ -32,6 +33,10 @@ SETTINGS: dict[str, dict[str, Scalar]] = {
         "k_star_bits_10000": 0.0,
     },
     "extraction": {"known_events": 5, "queries": 100, "passage_codes": 8},
+    "bias": {"models": 32},
+    "attribute": {"attributes": 1, "queries": 4},
+    "inversion": {"steps": 10, "line_up": 10, "chance": 0.1},
+    "structure": {"rows_kept": 250},
 }
 GROUPS = ("sex=F", "sex=M", "rare", f"site={HOSTILE}")
 
@@ -79,7 +84,7 @@ def _estimates(measure: str, effect: float) -> tuple[Estimate, ...]:
 
 
 def tested(test: str, verdict: Verdict, effect: float, *reasons: Message, drawn: bool = False) -> Finding:
-    rule = RULES[test]
+    rule = ALL_RULES[test]
     one = finding(
         test,
         verdict,
@@ -155,4 +160,41 @@ def only(*leaks: str, confounded: tuple[str, ...] = ()) -> Audit:
     return replace(base, findings=tuple(kept))
 
 
-ALL = {**samples.ALL, "leaking suite": leaking_suite, "clean suite": clean_suite}
+def leaking_classifier() -> Audit:
+    """Everything leaks of a classifier whose cases nobody knows by patient."""
+    effects = {"auc": 0.3, "share": 0.12, "guesses": 0.17}
+    shaped: dict[str, Scalar] = {"score": "rmia", "shadow_models": 8, "label_only_queries": 33}
+    recognised = [
+        replace(one, attacker="probabilities", settings={**one.settings, **shaped})
+        for one in samples.leaking().findings
+        if one.test.startswith(("data.", "membership.combined"))
+    ]
+    claims = [
+        tested(test, "leak" if rule.claims else "descriptive", effects[rule.measure], Message("harm_found"))
+        for test, rule in RULES_OF["classifier"].items()
+        if test != "bias.future"
+    ]
+    absent = [
+        finding(
+            "membership.named", "not_applicable", reasons=(Message("needs_shadows_to_name", {"shadows": 32}),)
+        ),
+        finding("bias.future", "not_applicable", reasons=(Message("needs_recipe", {"references": 16}),)),
+    ]
+    whole = samples.audit(*recognised, *claims, *absent, members=1000, name="chest-classifier")
+    context: dict[str, Scalar] = {
+        "kind": "image",
+        "unit": "case",
+        "classes": 2,
+        "held_out_balanced_accuracy": 0.91,
+        "training_balanced_accuracy": 1.0,
+        "version": "0.1.0",
+    }
+    return replace(whole, context=context)
+
+
+ALL = {
+    **samples.ALL,
+    "leaking suite": leaking_suite,
+    "clean suite": clean_suite,
+    "leaking classifier": leaking_classifier,
+}
