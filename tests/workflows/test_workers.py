@@ -28,6 +28,17 @@ def slow(number: int) -> int:
     return number
 
 
+_HELD: list[np.ndarray] = []
+
+
+def growing(number: int) -> int:
+    """Grow by a model's size, and stay so, after loky has looked how large the process is."""
+    time.sleep(1.2)
+    if not _HELD:
+        _HELD.append(np.ones(45_000_000))
+    return os.getpid()
+
+
 def failing(number: int) -> int:
     raise InputError("Number {number} cannot be used.", number=number)
 
@@ -59,6 +70,17 @@ def test_tasks_are_taken_as_others_are_finished() -> None:
             waiting.append(taken - place)
     assert taken == 30
     assert max(waiting) < 12
+
+
+def test_processes_stay_though_they_load_a_model_and_end_with_the_audit() -> None:
+    """loky takes what grows for a leak and starts it anew, in the middle of the work."""
+    with workers(2) as apply:
+        first, again = set(apply(growing, range(6))), set(apply(growing, range(2)))
+    assert len(first) == 2
+    assert again <= first
+    for process in first:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
 
 
 def test_one_worker_is_this_process_and_none_is_refused() -> None:

@@ -64,7 +64,6 @@ def _spread(
     function: Callable[[Any], Any],
     tasks: Iterable[Any],
 ) -> Iterator[Any]:
-    # One process that starts late would keep the first task, and with it all later results, waiting.
     deque(starting, maxlen=0)
     calls = (delayed(function)(task) for task in tasks)
     if backend == "ray":
@@ -79,21 +78,26 @@ def _spread(
 
 @contextmanager
 def _loky(count: int) -> Iterator[Iterator[None]]:
-    with parallel_config("loky", n_jobs=count, idle_worker_timeout=_IDLE_SECONDS):
+    # Every process is prepared before it takes a task: none keeps one waiting while it starts.
+    with parallel_config("loky", n_jobs=count, idle_worker_timeout=_IDLE_SECONDS, initializer=_prepare):
         # They import what they will need while this process reads what it was given.
-        importing = Parallel(return_as="generator")(delayed(_import_models)() for _ in range(count))
+        starting = Parallel(return_as="generator")(delayed(_nothing)() for _ in range(count))
         try:
-            yield importing
+            yield starting
         finally:
-            deque(importing, maxlen=0)
+            deque(starting, maxlen=0)
             get_reusable_executor().shutdown(wait=True)
 
 
-def _import_models() -> None:
+def _prepare() -> None:
     # loky takes a model that is loaded after its first look for a leak, and starts the process anew.
     process_executor._MAX_MEMORY_LEAK_SIZE = _MOST_GROWTH
     with suppress(ImportError):
         importlib.import_module("primum.models.causal")
+
+
+def _nothing() -> None:
+    """Whoever is given this has started."""
 
 
 @contextmanager
