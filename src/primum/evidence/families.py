@@ -33,7 +33,8 @@ from primum.evidence.operating_point import TooFewPatients
 from primum.evidence.permutation import rank_permutation_p_value
 from primum.evidence.pooling import partial_pooling
 from primum.evidence.ranking import auc
-from primum.evidence.rules import RULES, Rule
+from primum.evidence.rule import Rule
+from primum.evidence.rules import RULES
 from primum.evidence.shares import (
     patients_needed_for_share,
     share_difference,

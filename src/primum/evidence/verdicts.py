@@ -49,6 +49,9 @@ class Claim:
         Interval of the judged estimate at a given level, shown beside it.
     smallest : callable or None
         Smallest effect that a test at a given error would detect four times out of five.
+    contrast : bool
+        Whether it compares members with held-out patients: only then can a difference between the two groups
+        explain it.
     """
 
     draft: Finding
@@ -59,6 +62,7 @@ class Claim:
     excess: Callable[[float], Estimate] | None = None
     corrected: Callable[[float], Estimate] | None = None
     smallest: Callable[[float], float] | None = None
+    contrast: bool = True
 
 
 def shares_of_error(claims: Sequence[Claim]) -> FloatArray:
@@ -101,7 +105,7 @@ def _judge_one(
         if claim.corrected is not None:
             shown = claim.corrected(1 - ALPHA * share)
             estimates = (estimates[0], replace(shown, name=f"{shown.name}_corrected"), *estimates[1:])
-    if claim.draft.membership == "observed":
+    if claim.contrast and claim.draft.membership == "observed":
         if verdict == claim.harm and claim.excess is not None:
             excess = claim.excess(1 - ALPHA * share)
             estimates = (*estimates, excess)
