@@ -1,6 +1,6 @@
 """From what was measured of each patient to judged findings: one road for the audit and its recomputation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,9 +11,13 @@ from primum.evidence.families import family_claims
 from primum.evidence.finding import Finding, Message, Scalar
 from primum.evidence.measured import BoolArray, Curve, FloatArray, IntArray, Measured
 from primum.evidence.membership import CanaryScores, PatientScores, design_blind, membership_claims
+from primum.evidence.observed import Observed, ObservedFamily
 from primum.evidence.overlap import overlap_finding
 from primum.evidence.rules import families_wanted
 from primum.evidence.verdicts import Claim, judge
+
+ClaimsOf = Callable[..., tuple[list[Claim], list[Finding]]]
+_CLAIMS_OF: Mapping[ObservedFamily, ClaimsOf] = {}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Measurements:
         What shaped the scores of the membership family.
     only : tuple of str
         Prefixes of the tests that were asked for; empty means all.
+    observed : sequence of Observed
+        At most one a family.
     """
 
     scores: PatientScores
@@ -51,6 +57,7 @@ class Measurements:
     overlap: Overlap | None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     only: tuple[str, ...] = ()
+    observed: Sequence[Observed] = ()
 
 
 def findings_of(measurements: Measurements) -> tuple[Finding, ...]:
@@ -77,6 +84,10 @@ def findings_of(measurements: Measurements) -> tuple[Finding, ...]:
         )
     for family in given.measured:
         more_claims, more_described = family_claims(family, scores, frame, only=given.only)
+        claims += more_claims
+        described += more_described
+    for one in given.observed:
+        more_claims, more_described = _CLAIMS_OF[one.family](one.arranged(), frame, only=given.only)
         claims += more_claims
         described += more_described
     return (

@@ -1,13 +1,16 @@
 """What a family that compares no members with held-out patients observed: columns, before any statistics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import numpy as np
 
 from primum.evidence.finding import Message, Scalar, Series
 from primum.evidence.measured import FloatArray
 
 ObservedFamily = Literal["robustness", "data", "equity", "explanations"]
+OBSERVED: tuple[ObservedFamily, ...] = get_args(ObservedFamily)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +39,23 @@ class Observed:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     refused: Mapping[str, Message] = field(default_factory=dict)
     series: tuple[Series, ...] = ()
+
+    def arranged(self) -> "Observed":
+        """Order the rows by their own numbers and number the patients as they come.
+
+        Neither then says anything of the records, and arranging again changes nothing.
+        """
+        if not self.columns:
+            return self
+        patient = self.columns["patient"]
+        keys = [self.columns[name] for name in sorted(self.columns) if name != "patient"]
+        order = np.lexsort(keys[::-1]) if keys else np.arange(len(patient))
+        _, first, place = np.unique(patient[order], return_index=True, return_inverse=True)
+        coming = np.argsort(np.argsort(first))
+        return replace(
+            self,
+            columns={
+                "patient": coming[place].astype(np.float64),
+                **{name: self.columns[name][order] for name in sorted(self.columns) if name != "patient"},
+            },
+        )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from primum.errors import InputError, MachineError
@@ -30,9 +29,11 @@ from primum.evidence.membership import (
     combined_score,
 )
 from primum.evidence.rules import RULES
-from primum.records.parquet_columns import room_for, write_parquet
+from primum.records.parquet_columns import write_parquet
 from primum.report.files import read_as
 from primum.report.language import clean_text
+from primum.workflows.confidential_observed import KeptObserved, read_observed, write_observed
+from primum.workflows.confidential_table import KeptTable
 
 CONFIDENTIAL = "confidential"
 SCORES, CURVES, CANARIES, KEPT = "scores.parquet", "curves.parquet", "canaries.parquet", "measurements.json"
@@ -86,6 +87,7 @@ class _Kept:
     references: int = 0
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     suite: Suite = "sequence"
+    observed: tuple[KeptObserved, ...] = ()
     schema: str = SCHEMA
 
 
@@ -109,6 +111,7 @@ def write_measurements(folder: Path, measurements: Measurements, *, order: IntAr
         0 if measurements.scores.under_references is None else measurements.scores.under_references.shape[1],
         measurements.settings,
         measurements.scores.suite,
+        tuple(write_observed(folder, one) for one in measurements.observed),
     )
     (folder / KEPT).write_bytes(canonical_bytes(kept))
 
@@ -174,7 +177,7 @@ def read_measurements(folder: Path) -> Measurements:
             "{file} names a test that this version does not know: use the version of primum that wrote it.",
             file=KEPT,
         )
-    scores, curves = _Table(folder, SCORES), _Table(folder, CURVES)
+    scores, curves = KeptTable(folder, SCORES), KeptTable(folder, CURVES)
     strata = scores.column("stratum", pl.Int64)
     if strata.min(initial=0) < 0 or strata.max(initial=0) >= _MOST_STRATA or kept.frame.seed < 0:
         raise scores.misfit("stratum")
@@ -194,10 +197,11 @@ def read_measurements(folder: Path) -> Measurements:
         overlap=kept.overlap,
         settings=kept.settings,
         only=kept.only,
+        observed=[read_observed(folder, one) for one in kept.observed],
     )
 
 
-def _under_references(scores: "_Table", references: int) -> FloatArray | None:
+def _under_references(scores: "KeptTable", references: int) -> FloatArray | None:
     if references == 0:
         return None
     if not 0 < references <= scores.frame.width:
@@ -206,46 +210,7 @@ def _under_references(scores: "_Table", references: int) -> FloatArray | None:
     return np.stack(columns, axis=1)
 
 
-class _Table:
-    """One parquet file, distrusted."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        try:
-            room_for(folder / name, name=name, refusal=InputError)
-            with (folder / name).open("rb") as stream:  # of a path, polars would expand patterns
-                self.frame = pl.read_parquet(stream)
-            if self.frame.is_empty():
-                raise OSError
-        except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            raise InputError(
-                "{file} is missing, empty, cut or not parquet: take it from where the audit was written.",
-                file=name,
-            ) from error
-
-    def column(self, name: str, kind: type[pl.DataType], *, gaps: bool = False) -> NDArray[Any]:
-        """Give a column of this type, every cell a finite number unless `gaps` are expected (NaN)."""
-        if self.frame.schema.get(name) != kind:
-            raise self.misfit(name)
-        column = self.frame[name]
-        if not gaps and (column.null_count() or (kind is pl.Float64 and not column.is_finite().all())):
-            raise self.misfit(name)
-        values: NDArray[Any] = column.fill_null(np.nan).to_numpy() if gaps else column.to_numpy()
-        if kind is pl.Float64 and (np.abs(values) > _LARGEST).any():
-            raise self.misfit(name)
-        return values
-
-    def misfit(self, column: str) -> InputError:
-        """Say which column cannot be used."""
-        return InputError(
-            "{file}, column {column}: missing, of another type, or with a value that cannot be: take the "
-            "file from where the audit was written.",
-            file=self.name,
-            column=clean_text(column),
-        )
-
-
-def _read_family(kept: _KeptFamily, scores: _Table, curves: _Table) -> Measured:
+def _read_family(kept: _KeptFamily, scores: KeptTable, curves: KeptTable) -> Measured:
     values = {test: scores.column(test, pl.Float64, gaps=True) for test in kept.scores}
     guessed = {one.test: _guess_columns(one, scores) for one in kept.guesses}
     known = [*values.values(), *(part for parts in guessed.values() for part in parts.values())]
@@ -276,7 +241,7 @@ def _read_family(kept: _KeptFamily, scores: _Table, curves: _Table) -> Measured:
     )
 
 
-def _guess_columns(kept: _KeptGuesses, scores: _Table) -> dict[str, FloatArray]:
+def _guess_columns(kept: _KeptGuesses, scores: KeptTable) -> dict[str, FloatArray]:
     """Guesses, truths and blind guesses of one test, shape (n, facts) each."""
     if not kept.facts:
         raise scores.misfit(kept.test)
@@ -289,7 +254,7 @@ def _guess_columns(kept: _KeptGuesses, scores: _Table) -> dict[str, FloatArray]:
 
 
 def _read_canaries(folder: Path) -> CanaryScores:
-    table = _Table(folder, CANARIES)
+    table = KeptTable(folder, CANARIES)
     return CanaryScores(
         table.column("score", pl.Float64),
         table.column("planted", pl.Boolean),
