@@ -60,11 +60,11 @@ def read_observed(folder: Path, kept: KeptObserved) -> Observed:
 
 
 def _places(values: np.ndarray, most: int, *, gaps: bool) -> bool:
-    """Tell whether these are whole numbers from 0, below `most`."""
+    """Tell whether these are whole numbers below `most`, from 0, or from -1 (none of them) where gaps may be."""
     known = values[~np.isnan(values)]
     if len(known) < len(values) and not gaps:
         return False
-    return bool(((known >= 0) & (known < most) & (known == np.floor(known))).all())
+    return bool(((known >= -gaps) & (known < most) & (known == np.floor(known))).all())
 
 
 def _file(family: ObservedFamily) -> str:
