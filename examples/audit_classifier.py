@@ -24,7 +24,7 @@ def main() -> Audit:
         plan = classifier_plan(
             open_classifier(folder / "model", factory=factory),
             records=open_cases(folder / "cases"),
-            only=("data", "membership", "inversion"),
+            only=("data.overlap", "membership", "inversion"),
             sampled=40,
         )
         return run_classifier_audit(plan).audit

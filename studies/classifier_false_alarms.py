@@ -1,4 +1,4 @@
-"""False alarms of the audit of classifiers: nobody in the audit trained the model.
+"""False alarms of the privacy audit of classifiers: nobody in the audit trained the model.
 
 Five frozen models of each kind, trained on 300 other synthetic patients, are audited whole on disjoint fresh
 draws of 300 patients a side, as many in all as each heading says. Nobody is ever drawn twice; patients have 1
@@ -37,6 +37,7 @@ from sklearn.preprocessing import StandardScaler
 
 from primum.evidence.identity import ModelRef
 from primum.evidence.ranking import auc_p_value
+from primum.evidence.rules import PRIVACY
 from primum.fit.classifier_recipe import ClassifierRecipe
 from primum.fit.loop import LoopSettings
 from primum.fit.sklearn_recipe import SklearnRecipe
@@ -61,7 +62,7 @@ from studies.world import in_parallel
 MODELS, SIDE, TRAINED_ON = 5, 300, 300
 WIDTH, SIZE = 16, 14
 EPOCHS = (10, 10, 60, 60, 60)
-ONLY = ("data", "membership", "bias")
+ONLY = ("data.overlap", "membership", "bias")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Kind:
     draws: int = 20
     shadows: int = 0
     alter: Callable[[dict[str, Cases], np.random.Generator], dict[str, Cases]] = lambda sides, rng: sides
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = PRIVACY
 
 
 def few_cases(sides: dict[str, Cases], rng: np.random.Generator) -> dict[str, Cases]:

@@ -151,6 +151,20 @@ def test_bags_lose_tiles_but_never_all() -> None:
     assert all(tile.tobytes() in tiles for values in asked("bag", inputs, 0.5) for tile in values)
 
 
+def test_neighbours_of_a_large_bag_have_no_more_tiles_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = inputs_of("bag")
+    plain = [values.tobytes() for values in asked("bag", inputs, 0.1)]
+    monkeypatch.setattr(label_only, "MOST_TILES", 3)
+    assert [values.tobytes() for values in asked("bag", inputs, 0.1)] == plain
+    monkeypatch.setattr(label_only, "MOST_TILES", 2)
+    whole, *others = asked("bag", inputs, 0.1)
+    assert len(whole) == 3 and max(map(len, others)) == 2
+    assert len({values.tobytes() for values in others}) == 3  # each pair of tiles
+    unscaled = Neighbourhood("bag", np.empty(0), np.empty(0), (), np.empty(0))
+    assert unscaled.settings["most_tiles"] == 2
+    assert "most_tiles" not in replace(unscaled, kind="image").settings
+
+
 @pytest.mark.parametrize("kind", list(SHAPES))
 def test_a_score_does_not_depend_on_who_is_asked_with_it(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = inputs_of(kind)

@@ -50,6 +50,8 @@ ASKED_OF_RECORDINGS = {
     "membership.exposed",
     "attribute.outputs",
     *(f"membership.{attack}.auc" for attack in ("loss", "entropy", "quantile")),
+    *(f"data.{test}" for test in ("labels", "duplicates", "artificial", "outliers")),
+    *(f"equity.{test}" for test in ("sensitivity", "specificity", "auc", "calibration", "pairs", "proxy")),
 }
 
 
@@ -347,7 +349,7 @@ def to_the_end(arguments: list[str], kill: bool) -> None:
 
 
 def test_killed_between_shadows_an_audit_goes_on(place: Place) -> None:
-    given = "--recipe", "tests.cli.test_classifier:killed", "--references", "4"
+    given = "--recipe", "tests.cli.test_classifier:killed", "--references", "4", "--only", "membership"
 
     def ended(*more: str, kill: bool) -> int | None:
         process = PROCESSES.Process(target=to_the_end, args=(place.arguments(*given, *more), kill))

@@ -6,7 +6,8 @@ from scipy import sparse
 from sklearn.linear_model import Ridge
 
 from primum.errors import InputError
-from primum.evidence.blind import _scaled, blind_guesses, blind_scores
+from primum.evidence import blind
+from primum.evidence.blind import _scaled, blind_guesses, blind_scores, blind_scores_of
 from primum.evidence.estimate import Estimate
 from primum.evidence.ranking import FloatArray, auc
 
@@ -72,6 +73,25 @@ def test_constant_columns_and_small_groups() -> None:
     assert np.array_equal(scores, np.zeros(30))
 
 
+def test_written_out_in_parts_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, is_member = cohort(60, 60, 8)
+    sizes: list[int] = []
+
+    def part(some: NDArray[np.int64]) -> blind.Part:
+        sizes.append(len(some))
+        return features[some, :MEASURED], sparse.csr_array(features[some, MEASURED:])
+
+    whole = blind_scores(features, is_member, dense_columns=MEASURED, seed=2)
+    assert np.array_equal(blind_scores_of(part, is_member, seed=2), whole)
+    sizes.clear()
+    monkeypatch.setattr(blind, "_MOST_LEARNED_FROM", 50)
+    few = blind_scores_of(part, is_member, seed=2)
+    assert max(sizes) == 50
+    assert np.corrcoef(few, whole)[0, 1] > 0.5
+    with pytest.raises(InputError, match="two members"):
+        blind_scores_of(part, np.arange(120) < 1)
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="one row"):
         blind_scores(np.ones((3, 2)), [True, False])
@@ -106,7 +126,8 @@ def test_no_fact_is_guessed_by_who_saw_it_and_the_solution_is_ridge_regression()
     assert np.array_equal(blind_guesses(features, other, dense_columns=MEASURED, seed=3)[5], guesses[5])
     fold = np.random.default_rng(3).permutation(120) % 5
     train, test = np.flatnonzero(fold != fold[5]), np.flatnonzero(fold == fold[5])
-    scaled = _scaled(features[:, :MEASURED], sparse.csr_array(features[:, MEASURED:]), train).toarray()
+    measured, counts = features[:, :MEASURED], sparse.csr_array(features[:, MEASURED:])
+    scaled = _scaled((measured[train], counts[train]), (measured, counts)).toarray()
     wanted = labels[train] - labels[train].mean(axis=0)
     oracle = Ridge(alpha=10.0, fit_intercept=False).fit(scaled[train], wanted)
     assert_allclose(guesses[test], oracle.predict(scaled[test]), atol=1e-8)

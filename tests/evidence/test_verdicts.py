@@ -112,6 +112,27 @@ def test_claims_about_subgroups_share_one_half_of_the_error_budget() -> None:
     assert judge(about_all)[0].p_adjusted == pytest.approx(0.004)
 
 
+def test_no_part_of_the_audit_takes_the_error_budget_of_another() -> None:
+    leak = claim(0.7, 0.6, 0.8, 0.004, test="membership.combined.auc")
+    others = [
+        replace(claim(0.5, 0.4, 0.6, 0.5, test=f"equity.{number}"), contrast=False) for number in range(30)
+    ]
+    fragile = replace(claim(0.9, 0.8, 1.0, 1e-9, test="robustness.evasion"), contrast=False)
+    shares = shares_of_error([leak, *others, fragile])
+    assert shares.sum() == pytest.approx(1)
+    assert shares[0] == pytest.approx(8 / 13)
+    assert shares[1:31].sum() == pytest.approx(4 / 13)
+    assert shares[31] == pytest.approx(1 / 13)
+    assert judge([leak, *others, fragile])[0].harmful
+
+
+def test_what_compares_no_members_with_others_is_not_confounded_by_their_differences() -> None:
+    made = claim(0.7, 0.65, 0.75, 1e-6, test="equity.auc", excess=-0.1, blind=0.8)
+    design = Estimate("blind_auc", 0.8, 0.75, 0.85, (9, 9), "x")
+    assert judge([made], design_blind=design)[0].verdict == "confounded"
+    assert judge([replace(made, contrast=False)], design_blind=design)[0].harmful
+
+
 def test_the_corrected_interval_and_the_smallest_effect_use_the_share_of_error() -> None:
     made = replace(
         claim(0.7, 0.65, 0.75, 1e-6),

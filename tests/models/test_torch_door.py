@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from tests.conformance.classifiers import CLASSES, cases_of, trained, write
 
 from primum.errors import InputError, ModelError
+from primum.fit.networks import build_network
+from primum.models import checked_predictor, classifier_card
 from primum.models.classifier_card import Card, InputCard, card_text, parse_card
 from primum.models.classifier_doors import is_classifier, open_classifier
 from primum.models.predictors import CaseEmbedder, Differentiable
@@ -86,6 +88,41 @@ def test_eight_bits_become_parts_of_one_unless_the_card_says_otherwise() -> None
     letters = np.full((2, 5), 65, np.uint8)
     assert InputCard().prepared(letters).dtype == np.int64
     assert InputCard().prepared(letters).max() == 65
+
+
+@pytest.mark.parametrize("kind", [None, "bag"])
+def test_large_inputs_are_prepared_in_parts(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = np.random.default_rng(0).integers(256, size=(1, 7, 2, 3, 3), dtype=np.uint8)
+    card = InputCard(kind, mean=(0.3, 0.4) if kind else (0.3,), std=(0.2,))
+    one, many = stored, np.repeat(stored, 3, axis=0)
+    whole = card.prepared(one), card.prepared(many)
+    monkeypatch.setattr(classifier_card, "_NUMBERS_AT_ONCE", 40)
+    for parts, expected in zip((card.prepared(one), card.prepared(many)), whole, strict=True):
+        np.testing.assert_array_equal(parts, expected)
+    each_tile = InputCard(mean=tuple(range(7)), dtype="float64", scale=1.0)
+    np.testing.assert_array_equal(each_tile.prepared(stored), stored - np.arange(7.0).reshape(1, 7, 1, 1, 1))
+
+
+def test_tiles_of_a_large_bag_are_given_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = build_network("bag", shape=(1, 8, 8), classes=2, width=8)
+    classifier = TorchClassifier(network, TWO, Card(output="logits", input=InputCard("bag")))
+    bags = tuple(np.random.default_rng(0).integers(256, size=(n, 1, 8, 8), dtype=np.uint8) for n in (9, 100))
+    places = np.arange(2)
+    cases = Cases(places, places, bags, places)
+    whole = cast(FloatArray, classifier.logits(cases)), cast(CaseEmbedder, classifier).embed(cases)
+    seen: list[int] = []
+    network.register_forward_hook(lambda *_: pytest.fail("given a bag as a whole"))
+    network.get_submodule("tile").register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    monkeypatch.setattr(checked_predictor, "_BYTES_A_BATCH", 8 * 64 * 32)
+    parts = cast(FloatArray, classifier.logits(cases)), cast(CaseEmbedder, classifier).embed(cases)
+    assert seen == [9, 32, 32, 32, 4] * 2
+    for few, all_at_once in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(few, all_at_once, atol=1e-5)
+    with torch.no_grad():
+        given = torch.from_numpy(InputCard("bag").prepared(bags[1][None]))
+        network._forward_hooks.clear()
+        np.testing.assert_allclose(network(given).numpy()[0], whole[0][1], atol=1e-5)
 
 
 def test_channels_are_scaled_each_and_moved_last() -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from primum.errors import RecordsError
-from primum.evidence.blind import blind_scores
+from primum.evidence.blind import blind_scores_of
 from primum.evidence.estimate import Estimate
 from primum.evidence.ranking import auc
-from primum.records.case_features import HASHED_COLUMNS, case_features, coarse
+from primum.records.case_features import HASHED, HASHED_COLUMNS, CaseFeatures, case_rows, coarse
 from primum.records.cases import Cases, Inputs
 
 _REAL = Path(os.environ.get("PRIMUM_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -24,31 +23,41 @@ def cases(inputs: Inputs, *, each: int = 1, **attributes: object) -> Cases:
     return Cases(ids, ids // each, inputs, labels, known)
 
 
+def features_of(one: Cases) -> CaseFeatures:
+    return CaseFeatures(*case_rows(one), one.labels, 2, np.unique(one.subject_ids, return_inverse=True)[1])
+
+
 def told(one: Cases, is_member: np.ndarray) -> Estimate:
-    features = case_features([one], classes=2)
-    score = blind_scores(features.rows, is_member, dense_columns=features.dense_columns)
+    score = blind_scores_of(features_of(one).of_patients, is_member)
     return auc(score[is_member], score[~is_member])
 
 
-def test_rows_are_means_over_the_cases_of_a_patient_whatever_the_shards() -> None:
+def test_rows_are_means_over_the_cases_of_a_patient_in_whatever_order() -> None:
     rng = np.random.default_rng(0)
     when = np.array(["2001-01-01", "NaT", "2003-05-05"] * 4, "datetime64[D]")
     whole = cases(
         rng.random((12, 1, 8, 9)), each=3, site=["A", "B", ""] * 4, age=[1.0, np.nan, 3] * 4, date=when
     )
-    one = case_features([whole], classes=2)
-    parts = [whole.select(np.arange(place, 12, 3)) for place in range(3)]
-    split = case_features(parts, classes=2)
-    assert np.array_equal(one.subject_ids, [0, 1, 2, 3])
-    assert np.allclose(one.rows.toarray(), split.rows.toarray())
-    single = case_features([cases(whole.inputs[:3], each=1)], classes=2)
-    statistics = slice(9, one.dense_columns)
-    assert np.allclose(one.rows.toarray()[0, statistics], single.rows.toarray()[:, statistics].mean(axis=0))
-    assert one.rows.toarray()[:, :5] == pytest.approx(
-        np.tile([np.log(4), 4 / 3, 1 / 3, 4.34 / 3, 1 / 3], (4, 1)), rel=0.01
+    measured, counts = features_of(whole).of_patients(np.arange(4))
+    shuffled, other = features_of(whole.select(rng.permutation(12))).of_patients(np.array([3, 1]))
+    assert np.allclose(measured[[3, 1]], shuffled)
+    assert np.allclose(counts.toarray()[[3, 1]], other.toarray())
+    assert measured[:, 0] == pytest.approx(np.log(4))
+    assert measured[:, 1:] == pytest.approx(features_of(whole)[np.arange(12)].reshape(4, 3, -1).mean(axis=1))
+    no_age_no_date = measured[:, -2:]
+    assert np.hstack([measured[:, 1:3], no_age_no_date]) == pytest.approx(
+        np.tile([4 / 3, 4.34 / 3, 1 / 3, 1 / 3], (4, 1)), rel=0.01
     )
-    assert one.rows.toarray()[:, one.dense_columns :].sum(axis=1) == pytest.approx(1)
-    assert one.rows.shape[1] == one.dense_columns + HASHED_COLUMNS
+    assert counts.sum(axis=1) == pytest.approx(1)
+    assert counts.shape == (4, HASHED_COLUMNS)
+    assert sorted(set(counts.toarray().ravel().round(6))) == [0, round(1 / 3, 6)]
+
+
+def test_a_case_takes_few_bytes() -> None:
+    one = cases(np.random.default_rng(0).normal(size=(7, 3)), site=["A"] * 7)
+    known, buckets = case_rows(one)
+    assert (known.nbytes, buckets.nbytes) == (7 * 4 * (4 + 3), 7 * 2 * len(HASHED))
+    assert (buckets >= 0).tolist() == [[True, False, False, False, False]] * 7
 
 
 def shifted(kind: str, by: float) -> Inputs:
@@ -118,9 +127,7 @@ def test_coarse_agrees_with_whole_blocks_and_keeps_the_mean() -> None:
 def test_strange_inputs_stay_finite() -> None:
     values = np.array([np.inf, -np.inf, np.nan, 1.0])
     for inputs in (np.tile(values, (3, 1)), np.tile(values, (3, 1, 2, 1)), (np.zeros((0, 1, 4, 4)),) * 3):
-        assert np.isfinite(case_features([cases(inputs)], classes=2).rows.data).all()
-    with pytest.raises(RecordsError, match="empty"):
-        case_features([], classes=2)
+        assert np.isfinite(features_of(cases(inputs))[np.arange(3)]).all()
 
 
 @pytest.mark.real_data
@@ -131,12 +138,12 @@ def test_the_official_test_split_of_pneumoniamnist_is_shifted() -> None:
     labels = np.concatenate([stored["train_labels"], stored["test_labels"]]).ravel().astype(np.int64)
     ids = np.arange(len(images))
     member = ids < len(stored["train_images"])
-    features = case_features([Cases(ids, ids, images, labels)], classes=2)
-    score = blind_scores(features.rows, member, dense_columns=features.dense_columns)
+    features = features_of(Cases(ids, ids, images, labels))
+    score = blind_scores_of(features.of_patients, member)
     official = auc(score[member], score[~member])
     assert official.value >= 0.60
     assert official.low > 0.5
     rows = np.random.default_rng(0).permutation(np.flatnonzero(member))[:2400]
     half = np.arange(2400) < 1200
-    score = blind_scores(features.rows[rows], half, dense_columns=features.dense_columns)
+    score = blind_scores_of(lambda some: features.of_patients(rows[some]), half)
     assert abs(auc(score[half], score[~half]).value - 0.5) < 0.04

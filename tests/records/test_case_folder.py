@@ -13,6 +13,7 @@ import pytest
 from tests.records.case_builders import folder, npy, npz, picture
 
 from primum.errors import MachineError, RecordsError
+from primum.records import tables
 from primum.records.case_files import arrays, index
 from primum.records.case_folder import CaseFolder, is_cases, open_cases
 from primum.records.cases import CaseRecords, Cases, join_cases
@@ -86,6 +87,25 @@ def test_identifiers_with_decimals_are_whole(tmp_path: Path) -> None:
     opened = open_cases(four(tmp_path, "subject_id,label,row\n7.0,a,0\n 7 ,b,1\n007,b,2\n"))
     ids = whole(opened).subject_ids
     assert ids[0] == ids[1] == 7 and ids[2] != 7
+
+
+def test_the_table_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patient, a class, a site or a column may be missing from any part of the table."""
+    rows = ["7,train,b,,0", "P1,train,b,x,1", "P1,held_out,a,,2", "7.0,held_out,b,y,3"]
+    written = "\n".join(["subject_id,split,label,site,row", *rows, ""])
+    plain = open_cases(four(tmp_path / "plain", written)).index
+    parts = four(tmp_path / "parts", written)
+    pl.read_csv(parts / "cases.csv", infer_schema=False).write_parquet(parts / "cases.parquet")
+    (parts / "cases.csv").unlink()
+    monkeypatch.setattr(tables, "_BATCH_ROWS", 1)
+    found = open_cases(parts, show_ids=True).index
+    every = np.arange(4)
+    for one in (plain, found):
+        assert one.subject_ids.tolist() == [7, subject_id_of("P1"), subject_id_of("P1"), 7]
+        assert one.splits.tolist() == [0, 0, 2, 2] and one.labels.tolist() == [1, 1, 0, 1]
+        assert one.attributes["site"][every].tolist() == ["", "x", "", "y"]
+    assert found.written is not None and found.written.to_list() == ["7", "P1", "P1", "7"]
+    assert plain.written is None
 
 
 def test_two_patients_of_one_number(tmp_path: Path) -> None:

@@ -42,6 +42,30 @@ def jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.array(Image.open(held))
 
 
+def test_rows_are_told_alike_alone_and_together() -> None:
+    """Zero of either sign is one number, and what says too little is no case to compare."""
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(40, 7)).round(2)
+    rows[10:20, :3] = [0.0, np.nan, 3.0]  # four different fractions are too few
+    rows[20:30, 0] = 0.0
+    other = rows.copy()
+    other[20:30, 0] = -0.0
+    usable = {(row, row) for row in range(40) if not 10 <= row < 20}
+    assert pairs(rows, other) == usable
+    assert pairs(rows[20:22], other) == {(0, 20), (1, 21)}
+    assert pairs(rows * (1 + 1e-6), rows) == usable
+    assert not pairs(rows * 1.01, rows)
+
+
+def test_letters_are_told_by_how_many_words_differ() -> None:
+    rng = np.random.default_rng(6)
+    various = rng.choice(np.frombuffer(b"ACGT", np.uint8), (10, 40))
+    dull = np.tile(np.frombuffer(b"ACGTACGTACGTACG", np.uint8), (10, 3))[:, :40]
+    assert pairs(various, np.char.lower(various.view("S1")).view(np.uint8)) == {(r, r) for r in range(10)}
+    assert not pairs(dull, dull)
+    assert not pairs(various[:, :31], various[:, :31])
+
+
 def test_copies_of_pictures_are_found_and_others_are_not() -> None:
     members, rng = pictures(120, seed=0), np.random.default_rng(1)
     assert not pairs(members, pictures(120, seed=2))

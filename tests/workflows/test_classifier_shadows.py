@@ -1,8 +1,6 @@
 import numpy as np
-from scipy import sparse
 
 from primum.models.score_matrix import SATURATED, ScoreMatrix
-from primum.records.case_features import HASHED_COLUMNS
 from primum.workflows.case_gather import CaseGroup, CasePeople, people_of
 from primum.workflows.classifier_shadows import Shadows, bounded, calibrated
 
@@ -10,12 +8,11 @@ from primum.workflows.classifier_shadows import Shadows, bounded, calibrated
 def people(odds: np.ndarray) -> CasePeople:
     """Members first, one case each."""
 
-    def side(rows: np.ndarray) -> CaseGroup:
-        features = sparse.csr_matrix((len(rows), 2 + HASHED_COLUMNS))
-        return CaseGroup(rows, rows, rows % 2, {}, features, {"loss": odds[rows]}, odds[rows] > 0, True)
-
-    half = len(odds) // 2
-    return people_of(side(np.arange(half)), side(np.arange(half, len(odds))), classes=("no", "yes"), seed=0)
+    rows = np.arange(len(odds))
+    known, buckets = np.zeros((len(rows), 2), np.float32), np.zeros((len(rows), 0), np.int16)
+    answers = np.full((len(rows), 2), 0.5, np.float32)
+    cases = CaseGroup(rows, rows, rows % 2, {}, known, buckets, {"loss": odds}, answers, True)
+    return people_of(cases, len(odds) // 2, classes=("no", "yes"), seed=0)
 
 
 def shadows(models: int, cases: int) -> Shadows:

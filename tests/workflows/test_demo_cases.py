@@ -24,6 +24,10 @@ def document(folder: Path) -> dict[str, Any]:
     return found
 
 
+def harms(folder: Path) -> set[str]:
+    return {one["verdict"] for one in document(folder)["findings"] if one["harmful"]}
+
+
 def finding(folder: Path, test: str) -> dict[str, Any]:
     return next(one for one in document(folder)["findings"] if one["test"] == test)
 
@@ -64,7 +68,10 @@ def test_table_tells_the_leaky_model_from_the_protected_one(table: tuple[Path, s
     for test in ("membership.combined.auc", "structure.stored"):
         assert finding(made / "leaky", test)["harmful"]
     assert finding(made / "leaky", "structure.stored")["estimates"][0]["value"] > 0.95
-    assert not any(one["harmful"] for one in document(made / "protected")["findings"])
+    # Protected from telling of its patients; nobody made it hard to fool.
+    assert {one["verdict"] for one in document(made / "protected")["findings"] if one["harmful"]} <= {
+        "fragile"
+    }
     for name in BOTH:
         assert finding(made / name, "attribute.inferred")["verdict"] != "not_applicable"
         assert finding(made / name, "membership.lira.auc")["estimates"]
@@ -77,7 +84,10 @@ def test_images_tell_the_leaky_model_from_the_protected_one(images: tuple[Path, 
     auc = [finding(made / name, "membership.combined.auc") for name in BOTH]
     assert auc[0]["verdict"] == "leak"
     assert auc[1]["estimates"][0]["high"] < auc[0]["estimates"][0]["low"]
-    assert not any(one["harmful"] for one in document(made / "protected")["findings"])
+    # Protected from telling of its patients; nobody made it hard to fool.
+    assert {one["verdict"] for one in document(made / "protected")["findings"] if one["harmful"]} <= {
+        "fragile"
+    }
     context = [document(made / name)["context"] for name in BOTH]
     assert context[0]["training_balanced_accuracy"] > 0.95 > context[1]["training_balanced_accuracy"]
     assert 'lang="fr"' in (made / "leaky" / "report.html").read_text(encoding="utf-8")
@@ -88,9 +98,11 @@ def test_the_command_in_the_report_reproduces_the_findings(
     table: tuple[Path, str], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    program, *arguments = shlex.split(document(table[0] / "protected")["command"])
+    known = document(table[0] / "protected")
+    program, *arguments = shlex.split(known["command"])
+    harmful = harms(table[0] / "protected")
     assert program == "primum"
-    assert run([*arguments, "--out", "again"]) == 3
+    assert run([*arguments, "--out", "again"]) == (1 if harmful else 3)
     capsys.readouterr()
     again = (place / "again" / "findings.json").read_bytes()
     assert again == (table[0] / "protected" / "findings.json").read_bytes()

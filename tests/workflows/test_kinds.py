@@ -10,6 +10,7 @@ from primum.audits.privacy.label_only import Kind
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
 from primum.evidence.identity import ModelRef
+from primum.evidence.rules import PRIVACY
 from primum.fit.classifier_recipe import ClassifierRecipe
 from primum.fit.loop import LoopSettings
 from primum.models.opened import OpenedClassifier
@@ -67,7 +68,14 @@ def audit_of(trial: Trial, *, trained_on: str, seed: int = 0) -> Audit:
     members, held_out = (CasesInMemory((sides[name],), classes) for name in ("train", "held_out"))
     opened = OpenedClassifier(ModelRef("model", "0" * 64, "computed", {}), model, parameters)
     plan = ClassifierPlan(
-        opened, members, held_out, trial.kind, membership="randomised", seed=seed, sampled=40
+        opened,
+        members,
+        held_out,
+        trial.kind,
+        only=PRIVACY,
+        membership="randomised",
+        seed=seed,
+        sampled=40,
     )
     return run_classifier_audit(plan).audit
 

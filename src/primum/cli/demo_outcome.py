@@ -35,6 +35,10 @@ _CASE_QUESTIONS = _MEMBERSHIP | {
         "Hidden half of an image drawn again: more like the patient than for outsiders"
     ),
     "structure.stored": message("Patients whose row is kept inside the model, more than outsiders"),
+    "robustness.evasion": message("Right answers turned by changes that nobody notices, more than by chance"),
+    "equity.sensitivity": message("Ill patients found: worst group against everyone else"),
+    "data.labels": message("Wrong labels in the training data"),
+    "explanations.faithful": message("Missed of what an explanation could show"),
 }
 _LEAKY, _PROTECTED = message("Leaky model"), message("Protected model")
 _SHIFTED = message("Protected model, set against the file's own test split")

@@ -1,6 +1,8 @@
 """The blind baseline: what is known of patients without looking at the model at all."""
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +16,9 @@ _RIDGE = 10.0
 _COUNT_SCALE = 0.15
 # More patients than this teach the baseline nothing that matters, and are not scaled all at once.
 _MOST_LEARNED_FROM = 50_000
+
+# Measurements, shape (k, d), and counts, shape (k, e), of some of the patients.
+Part = tuple[FloatArray, sparse.csr_array]
 
 
 def blind_scores(
@@ -59,12 +64,32 @@ def blind_scores(
     L2 logistic regression cross-fitted by patient.
     """
     rows, labels = _checked(features, is_member)
+    return blind_scores_of(partial(_part, rows, dense_columns), labels, seed=seed, folds=folds)
+
+
+def blind_scores_of(
+    part: Callable[[NDArray[np.int64]], Part], is_member: ArrayLike, *, seed: int = 0, folds: int = 5
+) -> FloatArray:
+    """Score as :func:`blind_scores` does, features written out for at most 50,000 patients at a time.
+
+    Parameters
+    ----------
+    part : callable
+        From positions of patients, shape (k,), to their measurements, float64, shape (k, d), and counts,
+        csr_array, shape (k, e), all finite.
+    is_member, seed, folds
+        As :func:`blind_scores`.
+
+    Raises
+    ------
+    InputError
+        When a group has fewer than two patients.
+    """
+    labels = np.asarray(is_member, np.bool_)
     fewest = int(min(labels.sum(), (~labels).sum()))
     if fewest < 2:
         raise InputError("The blind baseline needs at least two members and two non-members.")
-    measured = np.asarray(rows[:, :dense_columns].toarray(), np.float64)
-    counts = sparse.csr_array(rows[:, dense_columns:])
-    return _cross_fitted(measured, counts, labels, folds=min(folds, fewest), seed=seed)
+    return _cross_fitted(part, labels, folds=min(folds, fewest), seed=seed)
 
 
 def blind_guesses(
@@ -103,33 +128,33 @@ def blind_guesses(
     """
     facts = np.asarray(labels, np.float64)
     rows = _checked_rows(features, len(facts))
-    measured = np.asarray(rows[:, :dense_columns].toarray(), np.float64)
-    counts = sparse.csr_array(rows[:, dense_columns:])
+    measured, counts = _part(rows, dense_columns, slice(None))
     fold = np.random.default_rng(seed).permutation(len(facts)) % min(folds, max(1, len(facts)))
     guesses = np.zeros(facts.shape)
     for part in np.unique(fold) if len(facts) > 1 else ():
         train, test = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
-        scaled = _scaled(measured, counts, train)
+        scaled = _scaled((measured[train], counts[train]), (measured, counts))
         gram = (scaled[train].T @ scaled[train]).toarray() + _RIDGE * np.eye(scaled.shape[1])
         wanted = scaled[train].T @ (facts[train] - facts[train].mean(axis=0))
         guesses[test] = scaled[test] @ np.linalg.solve(gram, wanted)
     return guesses
 
 
-def _scaled(
-    measured: FloatArray,
-    counts: sparse.csr_array,
-    train: NDArray[np.int64],
-    rows: NDArray[np.int64] | slice = slice(None),
-) -> sparse.csr_array:
-    """Scale rows, all or some, by what the training rows say."""
-    dense = _standardised(measured[train], measured[rows])
-    parts = [sparse.csr_array(dense), _weighted(counts[train], counts[rows])]
+def _part(rows: sparse.csr_array, dense_columns: int, some: NDArray[np.int64] | slice) -> Part:
+    """Split rows into measurements and counts."""
+    chosen = rows[some]
+    measured = np.asarray(chosen[:, :dense_columns].toarray(), np.float64)
+    return measured, sparse.csr_array(chosen[:, dense_columns:])
+
+
+def _scaled(seen: Part, rows: Part) -> sparse.csr_array:
+    """Scale rows by what the training rows say."""
+    parts = [sparse.csr_array(_standardised(seen[0], rows[0])), _weighted(seen[1], rows[1])]
     return sparse.csr_array(sparse.hstack(parts, format="csr"))
 
 
 def _cross_fitted(
-    measured: FloatArray, counts: sparse.csr_array, labels: NDArray[np.bool_], *, folds: int, seed: int
+    part: Callable[[NDArray[np.int64]], Part], labels: NDArray[np.bool_], *, folds: int, seed: int
 ) -> FloatArray:
     # loaded on use: whoever only reads a report must not wait a second for it
     from sklearn.exceptions import ConvergenceWarning
@@ -144,12 +169,11 @@ def _cross_fitted(
         for train, test in splits.split(labels, labels):
             if len(train) > _MOST_LEARNED_FROM:
                 train = np.random.default_rng(seed).permutation(train)[:_MOST_LEARNED_FROM]
+            seen = part(train)
             model = LogisticRegression(C=_INVERSE_PENALTY, tol=1e-3, max_iter=200)
-            model.fit(_scaled(measured, counts, train, train), labels[train])
+            model.fit(_scaled(seen, seen), labels[train])
             blocks = np.array_split(test, 1 + len(test) // _MOST_LEARNED_FROM)
-            values = np.concatenate(
-                [model.decision_function(_scaled(measured, counts, train, block)) for block in blocks]
-            )
+            values = np.concatenate([model.decision_function(_scaled(seen, part(block))) for block in blocks])
             scores[test] = values - values.mean()
     return scores
 

@@ -1,23 +1,21 @@
 """From what was measured of each patient to judged findings: one road for the audit and its recomputation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from primum.evidence.beside import CLAIMS_BESIDE
 from primum.evidence.contrast import Frame
 from primum.evidence.families import family_claims
 from primum.evidence.finding import Finding, Message, Scalar
 from primum.evidence.measured import BoolArray, Curve, FloatArray, IntArray, Measured
 from primum.evidence.membership import CanaryScores, PatientScores, design_blind, membership_claims
-from primum.evidence.observed import Observed, ObservedFamily
+from primum.evidence.observed import Observed
 from primum.evidence.overlap import overlap_finding
 from primum.evidence.rules import families_wanted
 from primum.evidence.verdicts import Claim, judge
-
-ClaimsOf = Callable[..., tuple[list[Claim], list[Finding]]]
-_CLAIMS_OF: Mapping[ObservedFamily, ClaimsOf] = {}
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def findings_of(measurements: Measurements) -> tuple[Finding, ...]:
         claims += more_claims
         described += more_described
     for one in given.observed:
-        more_claims, more_described = _CLAIMS_OF[one.family](one.arranged(), frame, only=given.only)
+        more_claims, more_described = CLAIMS_BESIDE[one.family](one.arranged(), frame, only=given.only)
         claims += more_claims
         described += more_described
     return (

@@ -56,6 +56,10 @@ class Observed:
             self,
             columns={
                 "patient": coming[place].astype(np.float64),
-                **{name: self.columns[name][order] for name in sorted(self.columns) if name != "patient"},
+                **{
+                    name: np.asarray(self.columns[name][order], np.float64)
+                    for name in sorted(self.columns)
+                    if name != "patient"
+                },
             },
         )

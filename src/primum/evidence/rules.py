@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from primum.errors import InputError
+from primum.evidence.beside import RULES_BESIDE
 from primum.evidence.membership import Suite, membership_tests, wanted
 from primum.evidence.rule import Rule
 
@@ -44,11 +45,17 @@ _CLASSIFIER: Mapping[str, Rule] = {
     "structure.leaves": Rule("share", "weights", ("preen2024", "sweeney2002"), claims=False),
     "structure.classes": Rule("share", "weights", ("preen2024", "sweeney2002"), claims=False),
 }
-RULES_OF: Mapping[Suite, Mapping[str, Rule]] = {"sequence": _SEQUENCE, "classifier": _CLASSIFIER}
-RULES: Mapping[str, Rule] = {**_SEQUENCE, **_CLASSIFIER}
+_BESIDE: Mapping[str, Rule] = {test: rule for rules in RULES_BESIDE.values() for test, rule in rules.items()}
+RULES_OF: Mapping[Suite, Mapping[str, Rule]] = {
+    "sequence": _SEQUENCE,
+    "classifier": {**_CLASSIFIER, **_BESIDE},
+}
+RULES: Mapping[str, Rule] = {**_SEQUENCE, **_CLASSIFIER, **_BESIDE}
+# Of a classifier, what compares members with held-out patients: prefixes, as `only` takes them.
+PRIVACY = ("data.overlap", "membership", *dict.fromkeys(test.partition(".")[0] for test in _CLASSIFIER))
 TESTS: Mapping[Suite, tuple[str, ...]] = {
     "sequence": ("data.overlap", *membership_tests("sequence"), *_SEQUENCE),
-    "classifier": ("data.overlap", *membership_tests("classifier"), *_CLASSIFIER),
+    "classifier": ("data.overlap", *membership_tests("classifier"), *_CLASSIFIER, *_BESIDE),
 }
 
 
@@ -93,8 +100,8 @@ def require_groups(only: Sequence[str], groups: Collection[str]) -> None:
         Names the first such group and lists those there are.
     """
     for prefix in only:
-        _, at, group = prefix.partition("@")
-        if at and not any(name.startswith(group) for name in groups):
+        test, at, group = prefix.partition("@")
+        if at and test not in _BESIDE and not any(name.startswith(group) for name in groups):
             raise InputError(
                 "--only: no group of these patients is named {group} or begins so: give some of {groups}.",
                 group=group,

@@ -24,6 +24,9 @@ from primum.evidence.multiplicity import holm
 FloatArray = NDArray[np.float64]
 
 ALPHA = 0.05
+# Parts of the error budget. Leaks and gaps between groups are small beside their chance; an attack that turns
+# verdicts, or an explanation that follows nothing, is seen at any level.
+_BUDGET = {"privacy": 8, "equity": 4, "data": 2, "robustness": 1, "explanations": 1}
 BLIND_LIMIT = 0.60
 
 
@@ -66,15 +69,26 @@ class Claim:
 
 
 def shares_of_error(claims: Sequence[Claim]) -> FloatArray:
-    """Divide the error budget: half among claims about everyone, half among those about a subgroup.
+    """Divide the error budget among parts of the audit, and each part's between everyone and subgroups.
 
-    Many small subgroups then cannot drown a claim about all patients. Shares sum to 1.
+    Of a part, half goes to claims about everyone and half to those about a subgroup: many small subgroups
+    then cannot drown a claim about all patients. Parts that are not there leave theirs to the others. Shares
+    sum to 1.
     """
+    parts = np.array([_part(claim) for claim in claims])
     about_group = np.array([bool(claim.draft.subgroups) for claim in claims])
-    sizes = np.where(about_group, about_group.sum(), (~about_group).sum())
-    kinds = 2 if 0 < about_group.sum() < len(claims) else 1
-    shares: FloatArray = 1 / (kinds * sizes)
-    return shares
+    there = np.unique(parts).tolist()
+    shares = np.zeros(len(claims))
+    for part in there:
+        kinds = [(parts == part) & about_group, (parts == part) & ~about_group]
+        kinds = [kind for kind in kinds if kind.any()]
+        for kind in kinds:
+            shares[kind] = _BUDGET[part] / (len(kinds) * kind.sum())
+    return shares / sum(_BUDGET[part] for part in there)
+
+
+def _part(claim: Claim) -> str:
+    return "privacy" if claim.contrast else claim.draft.test.partition(".")[0]
 
 
 def judge(claims: Sequence[Claim], *, design_blind: Estimate | None = None) -> list[Finding]:

@@ -138,7 +138,10 @@ class SequenceNetwork(nn.Module):
 
 
 class AttentionNetwork(nn.Module):
-    """Attention over the tiles of a bag (Ilse, Tomczak & Welling, ICML 2018)."""
+    """Attention over the tiles of a bag (Ilse, Tomczak & Welling, ICML 2018).
+
+    It answers in two steps, so that the torch door can give it the tiles of a large bag a few at a time.
+    """
 
     def __init__(self, shape: Shape, classes: int, width: int) -> None:
         super().__init__()
@@ -154,7 +157,15 @@ class AttentionNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Bags (n, tiles, channels, height, width) to logits."""
-        tiles = self.tile(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+        return self.decide_bag(self.encode_tiles(inputs.flatten(0, 1)).reshape(*inputs.shape[:2], -1))
+
+    def encode_tiles(self, tiles: Tensor) -> Tensor:
+        """Tiles (k, channels, height, width) to vectors (k, width)."""
+        vectors: Tensor = self.tile(tiles)
+        return vectors
+
+    def decide_bag(self, tiles: Tensor) -> Tensor:
+        """Vectors of the tiles of bags (n, tiles, width) to logits."""
         shares = torch.softmax(self.attention(tiles), 1)
         logits: Tensor = self.last((shares * tiles).sum(1))
         return logits

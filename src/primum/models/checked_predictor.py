@@ -136,14 +136,22 @@ def stored_batches(inputs: Inputs, *, most: int | None = None) -> Iterator[NDArr
     if isinstance(inputs, tuple):
         yield from (np.asarray(one)[None] for one in inputs)
         return
-    # Once prepared, what had one byte has four or eight.
-    size = 8 * max(1, int(np.prod(inputs.shape[1:])))
-    rows = min(max(1, _BYTES_A_BATCH // size), most or len(inputs))
+    rows = min(at_once(inputs.shape[1:]), most or len(inputs))
     yield from (inputs[first : first + rows] for first in range(0, len(inputs), rows))
 
 
+def at_once(shape: tuple[int, ...]) -> int:
+    """Return how many inputs of a shape few bytes hold; once prepared, one byte becomes four or eight."""
+    return max(1, _BYTES_A_BATCH // (8 * max(1, int(np.prod(shape)))))
+
+
 def in_batches(
-    run: Callable[[NDArray[Any]], NDArray[Any]], taken: InputCard, cases: Cases, *, most: int | None = None
+    run: Callable[[NDArray[Any]], NDArray[Any]],
+    taken: InputCard,
+    cases: Cases,
+    *,
+    most: int | None = None,
+    as_stored: bool = False,
 ) -> NDArray[Any]:
     """Prepare the inputs of cases and run the model over them, a batch at a time.
 
@@ -156,11 +164,13 @@ def in_batches(
         At least one.
     most : int or None
         Cases in a batch; None: as many as few bytes hold.
+    as_stored : bool
+        Whether `run` prepares the batch itself.
     """
     answers = []
     for batch in stored_batches(cases.inputs, most=most):
         taken.require(batch.shape[1:], batch.dtype)
-        rows = np.asarray(run(taken.prepared(batch)))
+        rows = np.asarray(run(batch if as_stored else taken.prepared(batch)))
         if rows.ndim == 0 or len(rows) != len(batch):
             raise refused_input(cases.inputs)
         answers.append(rows)

@@ -19,6 +19,7 @@ Layout = Literal["channels_first", "channels_last"]
 KINDS: Mapping[str, int] = {"image": 3, "volume": 4, "signal": 2, "table": 1, "sequence": 1, "bag": 0}
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
 _MOST_CLASSES = 1 << 20
+_NUMBERS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,24 @@ class InputCard:
                 wanted=str(dtype),
                 found=str(stored.dtype),
             )
-        if dtype.kind == "f":
-            factor, offset = self._affine(stored)
-            stored = stored.astype(np.float64) * factor - offset
-        if self.layout == "channels_last":
-            stored = np.moveaxis(stored, self._channels, -1)
         # A copy: a module may write into what it is given.
-        return np.array(stored, dtype, order="C")
+        result = stored.astype(dtype, order="C") if dtype.kind != "f" else self._scaled(stored, dtype)
+        if self.layout == "channels_last":
+            result = np.ascontiguousarray(np.moveaxis(result, self._channels, -1))
+        return result
+
+    def _scaled(self, stored: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Scale in float64, some rows at a time, or tiles of a bag: it may fill the memory as it is."""
+        factor, offset = self._affine(stored)
+        result = np.empty(stored.shape, dtype)
+        along = int(
+            len(stored) == 1 and stored.ndim > 2 and (self._channels > 1 or factor.size == offset.size == 1)
+        )
+        step = max(1, _NUMBERS_AT_ONCE // max(1, stored[:1, :1].size if along else stored[:1].size))
+        for at in range(0, stored.shape[along], step):
+            part = (slice(None),) * along + (slice(at, at + step),)
+            result[part] = stored[part].astype(np.float64) * factor - offset
+        return result
 
     def pulled_back(self, gradient: NDArray[Any], stored: NDArray[Any]) -> FloatArray:
         """Turn a gradient with respect to :meth:`prepared` into one with respect to what is stored."""

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from primum.errors import InputError, ModelError
 from primum.evidence.identity import file_digest
 from primum.models.checked_predictor import (
     CheckedPredictor,
+    at_once,
     class_names,
     in_batches,
     output_of,
     refused_input,
     stored_batches,
 )
-from primum.models.classifier_card import CARD, Card, parse_card
+from primum.models.classifier_card import CARD, Card, InputCard, parse_card
 from primum.models.classifier_files import read_files, ref_of
 from primum.models.opened import OpenedClassifier
 from primum.records.cases import Cases
@@ -64,7 +66,8 @@ def open_torch(path: Path, *, factory: str) -> OpenedClassifier:
 class TorchClassifier(CheckedPredictor):
     """A torch module as a classifier whose gradient may be seen.
 
-    It embeds where the module has a linear layer, and has a gradient where it takes numbers with a point.
+    It embeds where the module has a linear layer, and has a gradient where it takes numbers with a point. A
+    module with ``encode_tiles`` and ``decide_bag`` is given the tiles of a bag a few at a time.
 
     Parameters
     ----------
@@ -83,16 +86,43 @@ class TorchClassifier(CheckedPredictor):
         super().__init__(
             classes,
             output_of(card),
-            partial(in_batches, self._forward, card.input),
-            vectors=partial(in_batches, self._hidden, card.input) if linear else None,
+            partial(in_batches, self._forward, card.input, as_stored=True),
+            vectors=partial(in_batches, self._hidden, card.input, as_stored=True) if linear else None,
         )
         if np.dtype(card.input.dtype or "float32").kind == "f" and card.input.kind != "sequence":
             self.loss_and_gradient = self._loss_and_gradient
 
+    def between(self, stored: NDArray[Any]) -> "TorchClassifier":
+        """Return the same classifier, to be asked about numbers between those that `stored` can hold.
+
+        Parameters
+        ----------
+        stored : array, shape (n, ...)
+            Cases as they are. What a card leaves to their type (images of 8 bits are parts of 255) is then
+            said, so that fractions which are asked about mean the same.
+        """
+        plain = InputCard(dtype="float64", scale=self.card.input.scale)
+        scale = float(plain.prepared(np.ones_like(stored[:1])).flat[0])
+        return TorchClassifier(
+            self.module, self.classes, replace(self.card, input=replace(self.card.input, scale=scale))
+        )
+
     def _forward(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Prepare a batch as it is stored, and run the module over it."""
+        encode, decide = (getattr(self.module, name, None) for name in ("encode_tiles", "decide_bag"))
         with torch.inference_mode():
-            result: NDArray[Any] = self.module(torch.from_numpy(batch)).numpy()
+            if encode is None or decide is None or batch.ndim < 3 or not batch.shape[1]:
+                whole: NDArray[Any] = self.module(self._prepared(batch)).numpy()
+                return whole
+            step = max(1, at_once(batch.shape[2:]) // len(batch))
+            parts = (self._prepared(batch[:, at : at + step]) for at in range(0, batch.shape[1], step))
+            # A copy: what is returned may be a view of all that its layers computed.
+            tiles = [encode(one.flatten(0, 1)).reshape(*one.shape[:2], -1).clone() for one in parts]
+            result: NDArray[Any] = decide(torch.cat(tiles, 1)).numpy()
         return result
+
+    def _prepared(self, batch: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(self.card.input.prepared(batch))
 
     def _hidden(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Return what goes into the last linear layer."""

@@ -18,6 +18,7 @@ from primum.records.ragged import IntArray
 FEWEST_NAMED = 5
 # A class is rare that at most so many other training patients have, as codes of a history are.
 RARE = 5
+_TEXTS = tuple(name for name in ATTRIBUTES if name not in ("age", "date"))
 TEXT_GROUPS = ("device", "skin_type", "ethnicity")
 
 
@@ -63,13 +64,19 @@ def describe_cases(shards: Iterable[Cases], *, classes: tuple[str, ...]) -> Case
     if not seen or not sum(len(one[0]) for one in seen):
         raise RecordsError("There is no patient to describe: the records are empty.")
     subjects, labels = (np.concatenate([one[part] for one in seen]) for part in (0, 1))
-    texts = {name: np.concatenate([one[2][name] for one in seen]) for name in seen[0][2]}
+    names = [name for name in _TEXTS if any(name in one[2] for one in seen)]
+    texts = {
+        name: np.concatenate([one[2].get(name, np.full(len(one[0]), UNKNOWN)) for one in seen])
+        for name in names
+    }
     age, day = (np.concatenate([one[3][part] for one in seen]) for part in (0, 1))
     ids, position = np.unique(subjects, return_inverse=True)
-    known = {name: _first(values, position, len(ids)) for name, values in texts.items()}
+    known = dict.fromkeys(_TEXTS, np.full(len(ids), UNKNOWN))
+    known |= {name: _first(values, position, len(ids)) for name, values in texts.items()}
     both = np.zeros(len(ids), np.bool_)
-    differs = (texts["sex"] != UNKNOWN) & (texts["sex"] != known["sex"][position])
-    both[position[differs]] = True
+    if "sex" in texts:
+        differs = (texts["sex"] != UNKNOWN) & (texts["sex"] != known["sex"][position])
+        both[position[differs]] = True
     first, last = -_greatest(-day, position, len(ids)), _greatest(day, position, len(ids))
     holds = np.zeros((len(ids), len(classes)), np.bool_)
     holds[position, labels] = True
@@ -118,9 +125,7 @@ def case_subgroups(table: CaseTable, is_member: BoolArray) -> dict[str, BoolArra
 
 def _texts(cases: Cases) -> dict[str, NDArray[np.str_]]:
     """Text attributes of each case, "?" where not known."""
-    names = [name for name in ATTRIBUTES if name not in ("age", "date")]
-    nothing = np.full(len(cases), "")
-    found = {name: np.asarray(cases.attributes.get(name, nothing), np.str_) for name in names}
+    found = {name: np.asarray(cases.attributes[name], np.str_) for name in _TEXTS if name in cases.attributes}
     return {name: np.where(values == "", UNKNOWN, values) for name, values in found.items()}
 
 
@@ -141,9 +146,9 @@ def days_of(dates: NDArray[Any] | None, count: int) -> FloatArray:
 def _first(values: NDArray[np.str_], position: IntArray, count: int) -> NDArray[np.str_]:
     """First known value of each patient."""
     rows = np.flatnonzero(values != UNKNOWN)[::-1]
-    found = np.full(count, UNKNOWN, np.object_)
+    found = np.full(count, UNKNOWN, np.result_type(values.dtype, "<U1"))
     found[position[rows]] = values[rows]
-    return found.astype(np.str_)
+    return found
 
 
 def _greatest(values: FloatArray, position: IntArray, count: int) -> FloatArray:

@@ -4,8 +4,8 @@ A classifier on these columns that tells members from held-out patients shows th
 whatever the model remembers (Das, Zhang and Tramèr, arXiv:2406.16201).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from zlib import crc32
 
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from primum.errors import RecordsError
 from primum.records.case_attributes import days_of
 from primum.records.cases import Cases, Inputs
 from primum.records.histories import FloatArray
@@ -27,84 +26,100 @@ _GRID, _LETTERS = 6, 26
 _MOST_TILES, _MOST_VALUES, _NUMBERS_AT_ONCE = 64, 4096, 1 << 20
 _DAY_2000, _DAYS_A_YEAR = 10957.0, 365.25
 
+# As few bytes a case as may be: seven digits tell ages, days and quantiles apart.
+Known = NDArray[np.float32]
+Buckets = NDArray[np.int16]
 
-@dataclass(frozen=True, eq=False)
-class CaseFeatures:
-    """One row a patient, by rising subject id, ready for :func:`primum.evidence.blind.blind_scores`.
 
-    Attributes
-    ----------
-    subject_ids : int64, shape (n,)
-    rows : scipy.sparse.csr_matrix, float64, shape (n, dense_columns + 256)
-    dense_columns : int
+def case_rows(cases: Cases) -> tuple[Known, Buckets]:
+    """Describe each case in few bytes: what stays in memory of a million of them.
+
+    Known: age, date (years since 2000), sex F, sex M, then of the input: of a table row its columns; of a
+    sequence the share of each letter and its length; of anything else its size, mean, deviation, seven
+    quantiles and, on a grid of 6 x 6, the mean and both mean absolute differences of neighbours (tiles,
+    channels and slices averaged).
+
+    Returns
+    -------
+    float32, shape (n, d)
+        NaN where it is not known.
+    int16, shape (n, 5)
+        Site, device, skin type, ethnicity and practitioner, hashed by CRC-32 to numbers below 256; -1 where
+        the cases have no such attribute.
     """
-
-    subject_ids: IntArray
-    rows: sparse.csr_matrix
-    dense_columns: int
-
-
-def case_features(shards: Iterable[Cases], *, classes: int) -> CaseFeatures:
-    """Describe each patient by the mean over the patient's cases, read once and a shard at a time.
-
-    Dense columns: log(1 + cases), age, no age, date (years since 2000), no date, sex F, sex M, each class,
-    then of the inputs: of a table row its columns and which are missing; of a sequence its length and the
-    share of each letter; of anything else its size, mean, deviation, seven quantiles and, on a grid of 6 x 6,
-    the mean and both mean absolute differences of neighbours (tiles, channels and slices averaged). What is
-    missing is 0 and its flag 1. Then site, device, skin type, ethnicity and practitioner, hashed by CRC-32
-    into 256 columns.
-
-    Parameters
-    ----------
-    shards : iterable of Cases
-        Of all patients, members and held-out; inputs of one kind.
-    classes : int
-
-    Raises
-    ------
-    RecordsError
-        There are no cases.
-    """
-    totals: list[tuple[IntArray, IntArray, sparse.csr_matrix]] = []
-    for cases in shards:
-        if len(cases):
-            ids, position, counts = np.unique(cases.subject_ids, return_inverse=True, return_counts=True)
-            totals.append((ids, counts, _gather(_rows(cases, classes), position, len(ids))))
-    if not totals:
-        raise RecordsError("There is no patient to describe: the records are empty.")
-    ids, position = np.unique(np.concatenate([ids for ids, _, _ in totals]), return_inverse=True)
-    stacked = sparse.csr_matrix(sparse.vstack([rows for _, _, rows in totals], format="csr"))
-    cases_of = np.bincount(position, np.concatenate([counts for _, counts, _ in totals]))
-    mean = sparse.diags(1 / cases_of) @ _gather(stacked, position, len(ids))
-    number = sparse.csr_matrix(np.log1p(cases_of)[:, None])
-    rows = sparse.csr_matrix(sparse.hstack([number, sparse.csr_matrix(mean)], format="csr"))
-    return CaseFeatures(ids, rows, rows.shape[1] - HASHED_COLUMNS)
-
-
-def _gather(rows: sparse.csr_matrix, position: IntArray, count: int) -> sparse.csr_matrix:
-    """Sum the rows of each patient."""
-    where = (position, np.arange(len(position)))
-    return sparse.csr_matrix(
-        sparse.csr_matrix((np.ones(len(position)), where), (count, len(position))) @ rows
-    )
-
-
-def _rows(cases: Cases, classes: int) -> sparse.csr_matrix:
-    """Features of each case."""
     count, known = len(cases), cases.attributes
     age = np.asarray(known.get("age", np.full(count, np.nan)), np.float64)
     when = (days_of(known.get("date"), count) - _DAY_2000) / _DAYS_A_YEAR
     sex = np.asarray(known.get("sex", np.full(count, "")), np.str_)
-    dense = [np.nan_to_num(age), np.isnan(age), np.nan_to_num(when), np.isnan(when), sex == "F", sex == "M"]
-    of_class = cases.labels[:, None] == np.arange(classes)
-    columns = np.column_stack([*dense, of_class, _statistics(cases.inputs)])
-    hashed = sparse.csr_matrix((count, HASHED_COLUMNS))
-    for name in (name for name in HASHED if name in known):
-        values, place = np.unique(np.asarray(known[name], np.str_), return_inverse=True)
-        bucket = np.array([crc32(f"{name}={value}".encode()) % HASHED_COLUMNS for value in values], np.int64)
-        where = (np.arange(count), bucket[place])
-        hashed = hashed + sparse.csr_matrix((np.ones(count), where), (count, HASHED_COLUMNS))
-    return sparse.csr_matrix(sparse.hstack([sparse.csr_matrix(columns), hashed], format="csr"))
+    columns = np.column_stack([age, when, sex == "F", sex == "M", _statistics(cases.inputs)])
+    buckets = np.full((count, len(HASHED)), -1, np.int16)
+    for column, name in enumerate(HASHED):
+        if name in known:
+            values, place = np.unique(np.asarray(known[name], np.str_), return_inverse=True)
+            hashed = [crc32(f"{name}={value}".encode()) % HASHED_COLUMNS for value in values]
+            buckets[:, column] = np.array(hashed, np.int16)[place]
+    limit = np.finfo(np.float32).max
+    return np.clip(columns, -limit, limit).astype(np.float32), buckets
+
+
+@dataclass(frozen=True, eq=False)
+class CaseFeatures:
+    """What is known of cases and of their patients, written out for some of them at a time.
+
+    Attributes
+    ----------
+    known : float32, shape (n, d)
+    buckets : int16, shape (n, 5)
+        Both from :func:`case_rows`, members and held-out.
+    labels : int64, shape (n,)
+    classes : int
+    position : int64, shape (n,)
+        Row of the patient of each case.
+    """
+
+    known: Known
+    buckets: Buckets
+    labels: IntArray
+    classes: int
+    position: IntArray
+
+    def __getitem__(self, rows: IntArray) -> FloatArray:
+        """Write out cases: each known column (0 where it is not known), each class, what is not known."""
+        known = self.known[rows].astype(np.float64)
+        of_class = self.labels[rows][:, None] == np.arange(self.classes)
+        return np.column_stack([np.nan_to_num(known), of_class, np.isnan(known[:, self._gaps])])
+
+    def of_patients(self, patients: IntArray) -> tuple[FloatArray, sparse.csr_array]:
+        """Write out patients, as :func:`primum.evidence.blind.blind_scores_of` asks for them.
+
+        Returns
+        -------
+        float64, shape (k, d')
+            log(1 + cases), then the mean over the patient's cases.
+        csr_array, float64, shape (k, 256)
+            Of the patient's cases, how many in each bucket of each attribute, as a share.
+        """
+        starts, order = self._cases
+        counts = starts[patients + 1] - starts[patients]
+        owner = np.repeat(np.arange(len(patients)), counts)
+        first = np.cumsum(counts) - counts
+        rows = order[np.arange(len(owner)) - first[owner] + starts[patients][owner]]
+        mean = np.add.reduceat(self[rows], first, axis=0) / counts[:, None]
+        case, column = np.nonzero(self.buckets[rows] >= 0)
+        where = (owner[case], self.buckets[rows[case], column])
+        shares = sparse.coo_array((1 / counts[owner[case]], where), (len(patients), HASHED_COLUMNS))
+        return np.column_stack([np.log1p(counts), mean]), shares.tocsr()
+
+    @cached_property
+    def _gaps(self) -> NDArray[np.bool_]:
+        """Columns that are not known of every case."""
+        return np.asarray(np.isnan(self.known).any(axis=0))
+
+    @cached_property
+    def _cases(self) -> tuple[IntArray, NDArray[np.int32]]:
+        """Rows of the cases of each patient, one patient's after the other's, and where each begins."""
+        starts = np.append(0, np.cumsum(np.bincount(self.position)))
+        return starts, np.argsort(self.position, kind="stable").astype(np.int32)
 
 
 def _statistics(inputs: Inputs) -> FloatArray:
@@ -119,7 +134,7 @@ def _of_block(block: NDArray[Any]) -> FloatArray:
         return _of_pictures(block)
     if block.dtype == np.uint8:
         return np.stack([_of_letters(letters) for letters in block])
-    return np.hstack([np.nan_to_num(block.astype(np.float64), posinf=0, neginf=0), np.isnan(block)])
+    return np.where(np.isinf(block), 0.0, block)
 
 
 def _of_letters(letters: NDArray[Any]) -> FloatArray:

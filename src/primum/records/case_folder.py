@@ -85,7 +85,7 @@ class CaseFolder:
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that hold cases: of train, tuning and held_out."""
-        return tuple(name for name in SPLITS if (self.index.splits == name).any())
+        return tuple(name for name in SPLITS if SPLITS.index(name) in self.index.splits)
 
     def split(self, name: str) -> "CaseSplit":
         """Return the cases of one split.
@@ -137,7 +137,7 @@ class CaseSplit:
     def subject_ids(self) -> IntArray:
         """Return the patients of the split, each once, in rising order; no input is read."""
         index = self.folder.index
-        return np.unique(index.subject_ids[index.splits == self.name])
+        return np.unique(index.subject_ids[index.splits == SPLITS.index(self.name)])
 
     def shards(self) -> Iterator[Cases]:
         """Yield every case once, in the order of the rows; a shard holds about 64 MiB of inputs.
@@ -148,7 +148,7 @@ class CaseSplit:
             An input that is broken, unlike the first, or not finite.
         """
         index = self.folder.index
-        rows, done = np.flatnonzero(index.splits == self.name), 0
+        rows, done = np.flatnonzero(index.splits == SPLITS.index(self.name)), 0
         for inputs in self.folder.source.blocks(rows):
             part = rows[done : done + len(inputs)]
             done += len(inputs)

@@ -33,7 +33,7 @@ _CHOICES, _CHOSEN_BITS = 24, 24
 _LEAST_SHARE = 0.1
 # Bounds the work when hundreds of pictures are all alike; any one of them condemns a patient.
 _MOST_CANDIDATES = 50
-_MOST_TILES, _NUMBERS_AT_ONCE = 64, 1 << 20
+_MOST_TILES, _NUMBERS_AT_ONCE = 64, 1 << 18
 _DIGITS = 4
 
 WordArray = NDArray[np.uint64]
@@ -123,23 +123,38 @@ def _of_pictures(block: NDArray[Any]) -> tuple[WordArray, BoolArray]:
 
 def _of_digests(block: NDArray[Any]) -> tuple[WordArray, BoolArray]:
     """Digest rows, signals and sequences, and tell which say enough."""
-    told = [_told(one) for one in block]
-    digests = b"".join(blake2b(text, digest_size=32).digest() for text, _ in told)
-    return np.frombuffer(digests, np.uint64).reshape(-1, 4), np.array([usable for _, usable in told])
+    told, usable = _of_letters(block) if block.dtype == np.uint8 and block.ndim == 2 else _of_numbers(block)
+    shape = str(block.shape[1:]).encode()
+    digests = b"".join(blake2b(one.tobytes() + shape, digest_size=32).digest() for one in told)
+    return np.frombuffer(digests, np.uint64).reshape(-1, 4), usable
 
 
-def _told(one: NDArray[Any]) -> tuple[bytes, bool]:
-    if one.dtype == np.uint8 and one.ndim == 1:
-        capital = one & 0xDF
-        long = len(one) >= FEWEST_LETTERS
-        words = np.lib.stride_tricks.sliding_window_view(capital, _WORDS) if long else capital[None]
-        return capital.tobytes(), len(np.unique(words, axis=0)) >= FEWEST_WORDS
+def _of_letters(block: NDArray[Any]) -> tuple[NDArray[Any], BoolArray]:
+    capital = block & 0xDF
+    if capital.shape[1] < FEWEST_LETTERS:
+        return capital, np.zeros(len(block), np.bool_)
+    letters = np.lib.stride_tricks.sliding_window_view(capital, _WORDS, axis=1)
+    words = np.ascontiguousarray(letters).view(np.uint32)[..., 0]
+    return capital, _different(words) >= FEWEST_WORDS
+
+
+def _of_numbers(block: NDArray[Any]) -> tuple[NDArray[Any], BoolArray]:
     with np.errstate(over="ignore"):
-        values = np.nan_to_num(one.astype(np.float32)).astype(np.float64)
-    scale = 10.0 ** (_DIGITS - 1 - np.floor(np.log10(np.maximum(np.abs(values), 1e-30))))
-    rounded = np.round(values * scale)
-    fractions = len(np.unique(values[values != np.round(values)]))
-    return np.stack([rounded, scale]).tobytes() + str(one.shape).encode(), fractions >= FEWEST_FRACTIONS
+        values = np.nan_to_num(block.reshape(len(block), -1).astype(np.float32)).astype(np.float64)
+    # a little more, for float32 takes .01 for less than .01
+    power = np.floor(np.log10(np.maximum(np.abs(values), 1e-30)) + 1e-6)
+    scale = 10.0 ** (_DIGITS - 1 - power)
+    fractions = _different(np.where(values != np.round(values), values, np.nan))
+    # plus 0, for -0 is no other number
+    return np.hstack([np.round(values * scale) + 0.0, scale]), fractions >= FEWEST_FRACTIONS
+
+
+def _different(values: NDArray[Any]) -> IntArray:
+    """Count the different values of each row, NaN left out."""
+    ordered = np.sort(values, axis=1)
+    new = ~np.isnan(ordered)
+    new[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
+    return np.asarray(new.sum(axis=1), np.int64)
 
 
 def _keys(side: _Side, exact: bool) -> Iterator[WordArray]:

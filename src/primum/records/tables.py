@@ -158,8 +158,8 @@ def _stored(file: Path, kinds: Mapping[str, Kind], wanted: Collection[str]) -> I
             if pa.types.is_nested(schema.field(stored).type):
                 raise _misfit(kinds[name], file=file.name, row=0, column=name)
         room = room_for(file, name=file.name, columns=chosen)
-        # As it is stored, a text that repeats is there once.
-        with pq.ParquetFile(file, read_dictionary=list(chosen)) as opened:
+        # As it is stored, a text that repeats is there once; buffered ahead, the whole file would be there.
+        with pq.ParquetFile(file, read_dictionary=list(chosen), pre_buffer=False) as opened:
             for batch in opened.iter_batches(_BATCH_ROWS, columns=list(chosen)):
                 room.require(written_out(batch.columns))
                 yield _frame(batch, chosen)

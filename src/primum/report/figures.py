@@ -1,7 +1,7 @@
 """Every drawing of the report with the table of its values: series of findings, and groups of patients."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding, Series
-from primum.report import plots, sentences
+from primum.report import observed_plots, observed_words, plots, sentences
 from primum.report.language import NOTHING, Language, message
 
 _MOST_ROWS = 60
@@ -52,7 +52,7 @@ _COLUMNS = {
     "high": message("Upper bound"),
     "planted": message("Records planted"),
 }
-_COUNTS = {"members", "held_out", "planted"}
+_COUNTS = {"members", "held_out", "planted", "patients"}
 _WHOLE = {"copies", "null_low", "null_high"}
 _SHARES = {"fpr", "tpr", "tpr_low", "tpr_high", "blind_tpr"}
 _MEANS = {"members_mean", "held_out_mean", "difference", "difference_low", "difference_high"}
@@ -156,6 +156,7 @@ _PLOTS: Mapping[str, tuple[Callable[..., str], str, str]] = {
     **{
         name: (partial(plots.curves, words=words), words.title, words.note) for name, words in _CURVES.items()
     },
+    **{name: (drawn, *observed_words.PLOTS[name]) for name, drawn in observed_plots.DRAWN.items()},
 }
 
 
@@ -184,9 +185,13 @@ _PATIENTS = message("Patients: training / never seen")
 
 def figures(audit: Audit, *, language: Language) -> tuple[Plot, ...]:
     """Draw every series that this version knows, then the groups of patients of each attack."""
-    series = [one for finding in audit.findings for one in finding.series]
-    drawn = [_plot(one, language) for one in series if one.name in _PLOTS and any(one.columns.values())]
-    return (*drawn, *_forests(audit, language))
+    return (*drawn(audit.findings, language=language), *_forests(audit, language))
+
+
+def drawn(findings: Iterable[Finding], *, language: Language) -> Iterator[Plot]:
+    """Draw every series that this version knows."""
+    series = [one for finding in findings for one in finding.series]
+    yield from (_plot(one, language) for one in series if one.name in _PLOTS and any(one.columns.values()))
 
 
 def is_by_group(finding: Finding) -> bool:
@@ -270,7 +275,9 @@ def _table(series: Series, language: Language) -> tuple[tuple[str, ...], tuple[t
     names = [*known, *sorted(set(series.columns) - set(known))]
     words = _CURVES.get(series.name)
     titles = {**_COLUMNS, "x": words.x} if words else _COLUMNS
-    headings = tuple(sentences.named(titles, name, language=language) for name in names)
+    if series.name in observed_words.PLOTS:
+        titles = titles | observed_words.COLUMNS
+    headings = tuple(_heading(titles, name, language) for name in names)
     points = list(zip(*(series.columns[name] for name in names), strict=True))
     step = max(1, math.ceil(len(points) / _MOST_ROWS))
     kept = points[::step] if len(points) % step == 1 or step == 1 else [*points[::step], points[-1]]
@@ -281,12 +288,20 @@ def _table(series: Series, language: Language) -> tuple[tuple[str, ...], tuple[t
     return headings, tuple(rows)
 
 
+def _heading(titles: dict[str, str], name: str, language: Language) -> str:
+    """Name a column; ``"observed:sex=F"`` is about one group."""
+    what, _, group = name.partition(":")
+    title = sentences.named(titles, what, language=language)
+    about = sentences.group_name(group, language=language)
+    return language.text("{title}: {group}", title=title, group=about) if group else title
+
+
 def _cell(name: str, value: float | None, words: plots.Words | None, language: Language) -> str:
     if words and name == "x" and value is not None:
         return plots.place(value, words, language)
     if name in _WHOLE and value is not None:
         return language.number(value, 0)
-    if name in _COUNTS:
+    if name.partition(":")[0] in _COUNTS:
         return sentences.count(value, language=language)
     percent = name in _SHARES or (words is not None and words.percent and name in _MEANS)
     return language.percent(value, 1) if percent else language.number(value)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from primum.report import classifier_words
+from primum.report import classifier_words, observed_words
 from primum.report.language import message
 
 TESTS = {
@@ -148,6 +148,7 @@ TESTS = {
         message("Eight events in a row come out word for word within a hundred attempts."),
     ),
     **classifier_words.TESTS,
+    **observed_words.TESTS,
 }
 
 
@@ -229,4 +230,5 @@ QUANTITIES = {
     "near_duplicate_share": Quantity(
         message("Held-out patients with a near-copy"), True, message("Higher is worse; 0 is ideal.")
     ),
+    **{name: Quantity(*told) for name, told in observed_words.QUANTITIES.items()},
 }

@@ -12,6 +12,7 @@ from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
 from primum.report import advice, answers, plots, sentences
 from primum.report.attacks import attacks, estimate_of
+from primum.report.beyond import beyond, leading, privacy_of, steps_of, whole_answer
 from primum.report.figures import figures, grouped, is_by_group
 from primum.report.language import NOTHING, Language, clean_text, message
 from primum.report.literature import CITATIONS
@@ -69,22 +70,24 @@ def render(audit: Audit, run: Mapping[str, object], *, language: Language) -> st
         lstrip_blocks=True,
     )
     environment.filters["clean"] = clean_text
-    groups, by_group = exposure(audit, language=language), grouped(audit)
+    private, by_group, parts = privacy_of(audit), grouped(audit), beyond(audit, language=language)
+    groups = exposure(private, language=language)
     return environment.get_template("report.html").render(
         _=language.text,
         language=language,
         audit=audit,
         run=run,
         facts=_flat(run, language),
-        answer=answers.answer(audit, language=language),
-        people=answers.people(audit),
+        answer=whole_answer(audit, language=language),
+        people=None if leading(audit, parts) else answers.people(private),
+        parts=parts,
         summary=summary(audit, run, language=language),
         groups=groups,
         forest=_forest(audit, groups, language),
-        not_found=advice.not_found(audit, language=language),
-        steps=advice.next_steps(audit, language=language),
-        attacks=attacks(audit, language=language),
-        plots=figures(audit, language=language),
+        not_found=advice.not_found(private, language=language),
+        steps=steps_of(audit, language=language),
+        attacks=attacks(private, language=language),
+        plots=figures(private, language=language),
         by_group=by_group,
         collapsed=[finding for found in by_group.values() for finding in found],
         citations=_citations(audit),

@@ -1,5 +1,7 @@
 """The works behind the methods: key to citation."""
 
+from primum.report import observed_words
+
 CITATIONS: dict[str, str] = {
     "agresti2000": "Agresti A, Caffo B. Simple and effective confidence intervals for proportions and "
     "differences of proportions result from adding two successes and two failures. Am Stat "
@@ -90,4 +92,5 @@ CITATIONS: dict[str, str] = {
     "data from large language models. ICLR 2025.",
     "zarifzadeh2024": "Zarifzadeh S, Liu P, Shokri R. Low-cost high-power membership inference attacks. ICML "
     "2024.",
+    **observed_words.LITERATURE,
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message
-from primum.report import classifier_words
+from primum.report import classifier_words, observed_words
 from primum.report.glossary import AUC_WORSE, QUANTITIES, TESTS, Quantity
 from primum.report.language import NOTHING, Language, clean_text, message
 
@@ -135,6 +135,7 @@ REASONS = {
     ),
     "reported_only": message("Reported for information; carries no claim."),
     **classifier_words.REASONS,
+    **observed_words.REASONS,
 }
 
 ATTACKERS = {
@@ -154,6 +155,7 @@ ATTACKERS = {
     "partial": message("The attacker knows some events of a patient and sees how likely each next code is."),
     "canaries": message("The attacker holds a planted record and sees how likely the model finds it."),
     **classifier_words.ATTACKERS,
+    **observed_words.ATTACKERS,
 }
 
 ROLES = {
@@ -188,6 +190,7 @@ METHODS = {
     "simes-closed": message("Closed testing with Simes tests"),
     "exposure-rank": message("Rank among records never planted"),
     "clopper-pearson-joined": message("Clopper-Pearson, difference"),
+    **observed_words.METHODS,
 }
 _LONG_METHODS = {
     r"(?P<method>[a-z-]+), (?P<strata>\d+) strata, (?P<part>\d+) of (?P<whole>\d+) patients": message(
@@ -232,6 +235,8 @@ def group_name(group: str, *, language: Language) -> str:
     """Name a group of patients: ``"age=60-79"`` is "Aged 60–79"."""
     if group in GROUPS:
         return language.text(GROUPS[group])
+    if "&" in group:
+        return ", ".join(group_name(one, language=language) for one in group.split("&"))
     kind, _, value = group.partition("=")
     if value and kind in _GROUP_PATTERNS:
         shown = value.replace("-", "–") if kind == "age" else value
@@ -295,7 +300,10 @@ def patients(estimate: Estimate, *, language: Language) -> str:
 def reason(item: Message, *, language: Language) -> str:
     """Say why a verdict is what it is; an unknown code is shown with its parameters."""
     if item.code in REASONS:
-        return language.text(REASONS[item.code], **item.parameters)
+        parameters = dict(item.parameters)
+        if isinstance(group := parameters.get("group"), str):
+            parameters["group"] = group_name(group, language=language)
+        return language.text(REASONS[item.code], **parameters)
     listed = ", ".join(f"{key} = {value}" for key, value in sorted(item.parameters.items()))
     return clean_text(f"{item.code} ({listed})" if listed else item.code)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
 from primum.report import sentences
-from primum.report.answers import answer
+from primum.report.beyond import whole_answer
 from primum.report.figures import grouped, is_by_group
 from primum.report.glossary import TESTS
 from primum.report.language import NOTHING, Language
@@ -25,7 +25,7 @@ def summary_table(audit: Audit, language: Language, *, width: int) -> Renderable
 
     Text from data is printed as it is: no markup in it is obeyed, control characters are gone.
     """
-    said = answer(audit, language=language)
+    said = whole_answer(audit, language=language)
     headline = Text(f"{said.icon} {said.headline}", style=_STYLES[said.tone])
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column(Text(language.text("Test")), overflow="fold")

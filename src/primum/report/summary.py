@@ -9,9 +9,12 @@ from primum.report import sentences
 from primum.report.advice import next_steps
 from primum.report.answers import image_level, tone_of
 from primum.report.attacks import title_of_family
+from primum.report.beyond import beyond, is_beyond, privacy_of
 from primum.report.language import Language, message
 
 _STEPS_SHOWN = 2
+# What privacy has to say comes before the other families.
+_BEFORE_OTHERS = 3
 _TEST = message(
     "EDPB Opinion 28/2024 asks whether, with all means reasonably likely to be used, the likelihood of "
     "drawing personal data from the model, by its insides or by queries, is insignificant for every person."
@@ -68,18 +71,19 @@ def summary(audit: Audit, run: Mapping[str, object], *, language: Language) -> t
     tuple of Row
     """
     leaks = any(finding.verdict == "leak" for finding in audit.findings)
-    tone = tone_of(audit)
+    tone = tone_of(privacy_of(audit))
     meaning = _MEANING["unknown" if tone == "harm" and not leaks else tone]
-    return tuple(
+    rows = [
         Row(language.text(title), tuple(lines))
         for title, lines in (
             (message("What was audited, and by whom"), _audited(audit, run, language)),
             (message("Who is concerned"), _concerned(audit, language)),
             (message("What it means for data protection"), map(language.text, (_TEST, *meaning))),
-            (message("What to do next"), next_steps(audit, language=language)[:_STEPS_SHOWN]),
+            (message("What to do next"), next_steps(privacy_of(audit), language=language)[:_STEPS_SHOWN]),
             (message("What was not tested"), _untested(audit, language)),
         )
-    )
+    ]
+    return (*rows[:_BEFORE_OTHERS], *_beyond(audit, language), *rows[_BEFORE_OTHERS:])
 
 
 def _audited(audit: Audit, run: Mapping[str, object], language: Language) -> Iterator[str]:
@@ -106,12 +110,20 @@ def _concerned(audit: Audit, language: Language) -> Iterator[str]:
         held_out=sentences.count(audit.patients.get("held_out"), language=language),
     )
     yield from image_level(audit, language)
-    groups = dict.fromkeys(group for one in audit.findings if one.harmful for group in one.subgroups)
+    leaks = [one for one in privacy_of(audit).findings if one.harmful]
+    groups = dict.fromkeys(group for one in leaks for group in one.subgroups)
     if groups:
         yield language.text(
             "Groups in which a leak was shown on its own: {groups}.",
             groups=", ".join(sentences.group_name(group, language=language) for group in groups),
         )
+
+
+def _beyond(audit: Audit, language: Language) -> Iterator[Row]:
+    """Say of each other family what it found, under its own title."""
+    for part in beyond(audit, language=language):
+        harmful = [told.sentence for told in part.told if told.finding.harmful]
+        yield Row(part.title, (part.answer, *harmful[:1], *part.advice[:1]))
 
 
 def _untested(audit: Audit, language: Language) -> Iterator[str]:
@@ -124,6 +136,9 @@ def _untested(audit: Audit, language: Language) -> Iterator[str]:
         yield language.text(
             "Attacks that this model or this command left out: {tests}.", tests=" · ".join(missing)
         )
+    if any(map(is_beyond, audit.findings)):
+        yield language.text("How the model is kept and served is another question.")
+        return
     yield language.text(
         "Only attacks on the privacy of the training patients were tried. Whether the model is right, fair "
         "or hard to fool, and how it is kept and served, are other questions."

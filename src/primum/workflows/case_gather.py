@@ -1,25 +1,25 @@
 """One streamed reading of the cases of a classifier: for each, its scores and what statistics need of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy.special import softmax
 
 from primum.audits.privacy.confidence import confidence_scores
 from primum.audits.privacy.label_only import Neighbourhood, label_only_scores
 from primum.audits.privacy.quantile import quantile_scores
 from primum.errors import RecordsError
-from primum.evidence.blind import blind_scores
+from primum.evidence.blind import blind_scores_of
 from primum.evidence.membership import PatientScores
 from primum.evidence.records import by_patient
 from primum.models.opened import OpenedClassifier
 from primum.models.score_matrix import score_cases
 from primum.records.attributes import strata
 from primum.records.case_attributes import CaseTable, case_subgroups, describe_cases
-from primum.records.case_features import HASHED_COLUMNS, case_features
+from primum.records.case_features import Buckets, CaseFeatures, Known, case_rows
 from primum.records.cases import CaseRecords, Cases
 from primum.records.families import BoolArray
 from primum.records.histories import FloatArray
@@ -30,18 +30,19 @@ from primum.workflows.workers import Map
 
 @dataclass(frozen=True, eq=False)
 class CaseGroup:
-    """Cases of one side, a few numbers each: this is what stays in memory.
+    """Cases, a few numbers each: this is what stays in memory.
 
     Attributes
     ----------
     case_ids, subject_ids, labels : int64, shape (n,)
     attributes : mapping of str to array, shape (n,)
-    features : csr_matrix, shape (n, d)
-        What is known of each case without the model.
+    known : float32, shape (n, d)
+    buckets : int16, shape (n, 5)
+        What is known of each case without the model: see :func:`primum.records.case_features.case_rows`.
     scores : mapping of str to float64, shape (n,)
         ``loss`` (the log-odds of the true class), ``entropy`` and maybe ``label_only``.
-    right : bool, shape (n,)
-        Whether the model finds the true class.
+    probabilities : float32, shape (n, classes)
+        What the model says.
     logits : bool
         Whether the scores come from logits; those from probabilities saturate.
     """
@@ -50,9 +51,10 @@ class CaseGroup:
     subject_ids: IntArray
     labels: IntArray
     attributes: dict[str, NDArray[Any]]
-    features: sparse.csr_matrix
+    known: Known
+    buckets: Buckets
     scores: dict[str, FloatArray]
-    right: BoolArray
+    probabilities: NDArray[np.float32]
     logits: bool
 
     def __len__(self) -> int:
@@ -81,7 +83,6 @@ class CaseReading:
     """What is asked of each shard; called with one, here or in another process."""
 
     model: OpenedClassifier
-    classes: int
     neighbourhood: Neighbourhood | None
     seed: int
 
@@ -101,51 +102,73 @@ class CaseReading:
             cases.subject_ids,
             cases.labels,
             dict(cases.attributes),
-            self._features(cases),
+            *case_rows(cases),
             scores,
-            answers.argmax(axis=1) == cases.labels,
+            (answers if logits is None else softmax(answers, axis=1)).astype(np.float32),
             logits is not None,
         )
-
-    def _features(self, cases: Cases) -> sparse.csr_matrix:
-        """Describe each case as if it were a patient, in the order of the cases."""
-        own = replace(cases, subject_ids=np.arange(len(cases)))
-        return case_features([own], classes=self.classes).rows
 
 
 def gather_cases(
     reading: CaseReading, sides: Sequence[CaseRecords], *, ticks: Sequence[Tick], apply: Map = map
-) -> list[CaseGroup]:
-    """Score and describe each case, a shard at a time; `apply` may do so in other processes."""
+) -> tuple[CaseGroup, int]:
+    """Score and describe each case, a shard at a time; `apply` may do so in other processes.
+
+    Returns
+    -------
+    CaseGroup
+        The cases of all sides, one side after the other.
+    int
+        How many are of the first.
+    """
     groups: list[list[CaseGroup]] = [[] for _ in sides]
     side_of: list[int] = []
+    done = 0
 
     def shards() -> Iterator[Cases]:
         for side, records in enumerate(sides):
+            if done == len(side_of):  # else others are still at work on the side before
+                ticks[side](0)
             for shard in records.shards():
                 side_of.append(side)
                 yield shard
 
-    for place, group in enumerate(apply(reading, shards())):
-        groups[side_of[place]].append(group)
-        ticks[side_of[place]](len(group))
+    for group in apply(reading, shards()):
+        side = side_of[done]
+        done += 1
+        groups[side].append(group)
+        ticks[side](len(group))
+        if done < len(side_of) and side_of[done] != side:
+            ticks[side_of[done]](0)
     if not all(groups):
         raise RecordsError("There is no case to read on one side: the records are empty.")
-    return [_joined(side) for side in groups]
+    first = sum(map(len, groups[0]))
+    return _joined(groups), first
 
 
-def _joined(groups: Sequence[CaseGroup]) -> CaseGroup:
-    known = set.intersection(*(set(group.attributes) for group in groups))
-    return CaseGroup(
-        np.concatenate([group.case_ids for group in groups]),
-        np.concatenate([group.subject_ids for group in groups]),
-        np.concatenate([group.labels for group in groups]),
-        {name: np.concatenate([group.attributes[name] for group in groups]) for name in sorted(known)},
-        sparse.csr_matrix(sparse.vstack([group.features for group in groups], format="csr")),
-        {name: np.concatenate([group.scores[name] for group in groups]) for name in groups[0].scores},
-        np.concatenate([group.right for group in groups]),
-        all(group.logits for group in groups),
-    )
+def _joined(sides: list[list[CaseGroup]]) -> CaseGroup:
+    """Put groups together and empty the lists: of each column one copy is in memory, of one two."""
+    known = sorted(set.intersection(*(set(group.attributes) for side in sides for group in side)))
+    names = list(sides[0][0].scores)
+    logits = all(group.logits for side in sides for group in side)
+    columns = [
+        [
+            *(group.case_ids, group.subject_ids, group.labels, group.known, group.buckets),
+            group.probabilities,
+            *(group.attributes[name] for name in known),
+            *(group.scores[name] for name in names),
+        ]
+        for side in sides
+        for group in side
+    ]
+    sides.clear()
+    first: list[NDArray[Any]] = []
+    for _ in range(6 + len(known) + len(names)):
+        first.append(np.concatenate([group.pop(0) for group in columns]))
+    ids, subjects, labels, described, buckets, probabilities, *rest = first
+    attributes = dict(zip(known, rest, strict=False))
+    scores = dict(zip(names, rest[len(known) :], strict=True))
+    return CaseGroup(ids, subjects, labels, attributes, described, buckets, scores, probabilities, logits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +179,8 @@ class CasePeople:
     ----------
     cases : CaseGroup
         Every case.
+    features : CaseFeatures
+        What is known of them and of their patients without the model.
     table : CaseTable
         One row a patient, by rising subject id; its `position` says which patient a case is of.
     is_member : bool, shape (patients,)
@@ -164,6 +189,7 @@ class CasePeople:
     """
 
     cases: CaseGroup
+    features: CaseFeatures
     table: CaseTable
     is_member: BoolArray
     blind: FloatArray
@@ -191,22 +217,16 @@ class CasePeople:
         return by_patient(values, self.table.position, patients=len(self.table))
 
 
-def people_of(members: CaseGroup, held_out: CaseGroup, *, classes: tuple[str, ...], seed: int) -> CasePeople:
-    """Put both sides together and describe their patients."""
-    cases = _joined([members, held_out])
+def people_of(cases: CaseGroup, members: int, *, classes: tuple[str, ...], seed: int) -> CasePeople:
+    """Describe the patients of cases, of which the first so many are the members'."""
     without_inputs = Cases(
         cases.case_ids, cases.subject_ids, np.empty((len(cases), 0)), cases.labels, cases.attributes
     )
     table = describe_cases([without_inputs], classes=classes)
-    is_member = np.isin(table.patients.subject_ids, members.subject_ids)
-    counts = np.bincount(table.position, minlength=len(table))
-    where = (table.position, np.arange(len(cases)))
-    mean = sparse.csr_matrix((1 / counts[table.position], where), (len(table), len(cases))) @ cases.features
-    number = sparse.csr_matrix(np.log1p(counts)[:, None])
-    features = sparse.csr_matrix(sparse.hstack([number, mean], format="csr"))
-    dense = features.shape[1] - HASHED_COLUMNS
-    blind = blind_scores(features, is_member, seed=seed, dense_columns=dense)
-    return CasePeople(cases, table, is_member, blind, seed)
+    is_member = np.isin(table.patients.subject_ids, cases.subject_ids[:members])
+    features = CaseFeatures(cases.known, cases.buckets, cases.labels, len(classes), table.position)
+    blind = blind_scores_of(features.of_patients, is_member, seed=seed)
+    return CasePeople(cases, features, table, is_member, blind, seed)
 
 
 def patient_scores(
@@ -241,10 +261,9 @@ def patient_scores(
 
 def _quantile(people: CasePeople) -> FloatArray:
     cases = people.cases
-    known = np.asarray(cases.features[:, : cases.features.shape[1] - HASHED_COLUMNS].toarray(), np.float64)
     return quantile_scores(
         cases.scores["loss"],
-        known=known,
+        known=people.features,
         labels=cases.labels,
         subject_ids=cases.subject_ids,
         is_member=people.case_is_member,

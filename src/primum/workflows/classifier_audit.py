@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 
 import numpy as np
@@ -19,6 +20,7 @@ from primum.evidence.contrast import Frame
 from primum.evidence.finding import Message, Scalar
 from primum.evidence.identity import manifest_digest
 from primum.evidence.measured import Measured
+from primum.evidence.observed import Observed
 from primum.evidence.rules import families_wanted, require_groups, require_known
 from primum.fit.protocol import ClassifierTrainable
 from primum.models.opened import OpenedClassifier
@@ -36,6 +38,7 @@ from primum.workflows.case_gather import (
     patient_scores,
     people_of,
 )
+from primum.workflows.case_observed import Beside, HeldOutAnswers, observe_beside
 from primum.workflows.classifier_shadows import (
     Shadows,
     bounded,
@@ -111,10 +114,11 @@ def run_classifier_audit(
     clock = Clock()
     sides, overlap, dropped = _separate(plan, progress)
     clock.lap("overlap and coverage")
-    groups, disturbed = _gathered(plan, sides, progress, clock, kept.each(apply, "cases"))
+    cases, members, disturbed = _gathered(plan, sides, progress, clock, kept.each(apply, "cases"))
     progress("statistics", 0)
-    people, worth = people_of(*groups, classes=plan.members.classes, seed=plan.seed), _worth(groups)
-    del groups  # all of it is in `people`, and a million cases are a gigabyte
+    people = people_of(cases, members, classes=plan.members.classes, seed=plan.seed)
+    worth, answers = _worth(cases, members), _answers(cases, members)
+    del cases
     clock.lap("statistics")
     shadows = _shadows(plan, sides, progress, apply, kept)
     calibration = {} if shadows is None else calibrated(people, shadows)
@@ -129,20 +133,18 @@ def run_classifier_audit(
     progress("a sample of patients", 0)
     measured = _sampled(plan, sides, people, scores.strata) + _later(plan, people, shadows)
     clock.lap("a sample of patients")
+    observed = _observed(plan, sides, people, scores.strata, answers, progress, clock, kept)
+    settings = {**_settings(people, shadows), **disturbed}
+    del people, shadows  # of a million cases more than all that the findings are made of
     measurements = Measurements(
         scores=scores,
         measured=measured,
         canaries=None,
-        frame=Frame(
-            plan.model.ref.digest,
-            manifest_digest(plan.names) if plan.names else "in memory",
-            "probabilities",
-            plan.membership,
-            plan.seed,
-        ),
+        frame=_frame(plan),
         overlap=overlap,
-        settings={**_settings(people, shadows), **disturbed},
+        settings=settings,
         only=tuple(plan.only),
+        observed=observed,
     )
     findings = findings_of(measurements)
     clock.lap("statistics")
@@ -156,6 +158,11 @@ def run_classifier_audit(
         context={**worth, **_facts(plan), "dropped_overlap": dropped},
     )
     return AuditResult(audit, measurements, (), clock.seconds)
+
+
+def _frame(plan: ClassifierPlan) -> Frame:
+    data = manifest_digest(plan.names) if plan.names else "in memory"
+    return Frame(plan.model.ref.digest, data, "probabilities", plan.membership, plan.seed)
 
 
 def _separate(
@@ -184,8 +191,8 @@ def _gathered(
     progress: Progress,
     clock: Clock,
     apply: Map,
-) -> tuple[list[CaseGroup], dict[str, Scalar]]:
-    """Ask about every case; the settings say how the attack on labels alone disturbs them."""
+) -> tuple[CaseGroup, int, dict[str, Scalar]]:
+    """Ask about every case, members first; the settings say how the attack on labels alone disturbs."""
     ticks = [Stage(name, progress, clock) for name in (_MEMBERS_STAGE, _HELD_OUT_STAGE)]
     ticks[0](0)
     first = [next(iter(side.shards()), None) for side in sides]
@@ -196,11 +203,11 @@ def _gathered(
         neighbourhood = neighbourhood_of(
             plan.model.predictor, join_cases(seen), kind=plan.kind, categories=categories, seed=plan.seed
         )
-    reading = CaseReading(plan.model, len(plan.members.classes), neighbourhood, plan.seed)
+    reading = CaseReading(plan.model, neighbourhood, plan.seed)
     del first, seen
     shaped = {} if neighbourhood is None else neighbourhood.settings
     disturbed = {f"label_only_{name}": value for name, value in shaped.items()}
-    return gather_cases(reading, sides, ticks=ticks, apply=apply), disturbed
+    return *gather_cases(reading, sides, ticks=ticks, apply=apply), disturbed
 
 
 def _few(shard: Cases) -> Cases:
@@ -284,6 +291,48 @@ def _subjects(sides: tuple[CaseRecords, CaseRecords], people: CasePeople, rows: 
     return CaseSubjects(rows, people.is_member[rows], cases, place, people.seed)
 
 
+def _observed(
+    plan: ClassifierPlan,
+    sides: tuple[CaseRecords, CaseRecords],
+    people: CasePeople,
+    strata: IntArray,
+    answers: HeldOutAnswers,
+    progress: Progress,
+    clock: Clock,
+    kept: Kept,
+) -> tuple[Observed, ...]:
+    """Ask what compares no members with held-out patients; held-out patients, or a sample."""
+
+    @cache
+    def subjects() -> CaseSubjects:
+        rows = stratified_sample(people.is_member, strata, size=2 * plan.sampled, seed=plan.seed)
+        return _subjects(sides, people, rows[~people.is_member[rows]])
+
+    given = Beside(
+        model=plan.model,
+        members=sides[0],
+        held_out=sides[1],
+        answers=answers,
+        subjects=subjects,
+        kind=plan.kind,
+        features=plan.features,
+        recipe=plan.recipe,
+        seed=plan.seed,
+        only=plan.only,
+    )
+    return observe_beside(given, progress=progress, clock=clock, kept=kept)
+
+
+def _answers(cases: CaseGroup, members: int) -> HeldOutAnswers:
+    """Keep what the model says of held-out cases."""
+    return HeldOutAnswers(
+        cases.probabilities[members:],
+        cases.labels[members:],
+        cases.subject_ids[members:],
+        {name: values[members:] for name, values in cases.attributes.items()},
+    )
+
+
 def _settings(people: CasePeople, shadows: Shadows | None) -> dict[str, Scalar]:
     several = len(people.table.position) > len(people.table)
     return {
@@ -295,11 +344,13 @@ def _settings(people: CasePeople, shadows: Shadows | None) -> dict[str, Scalar]:
     }
 
 
-def _worth(groups: Sequence[CaseGroup]) -> dict[str, Scalar]:
+def _worth(cases: CaseGroup, members: int) -> dict[str, Scalar]:
     """How often the model is right, the mean over classes: of cases it was trained on, and of others."""
     found: dict[str, Scalar] = {}
-    for name, group in zip(("training", "held_out"), groups, strict=True):
-        shares = [group.right[group.labels == label].mean() for label in np.unique(group.labels)]
+    for name, side in (("training", slice(members)), ("held_out", slice(members, None))):
+        labels = cases.labels[side]
+        right = cases.probabilities[side].argmax(axis=1) == labels
+        shares = [right[labels == label].mean() for label in np.unique(labels)]
         found[f"{name}_balanced_accuracy"] = float(np.mean(shares))
     return found
 

@@ -60,7 +60,7 @@ def read_observed(folder: Path, kept: KeptObserved) -> Observed:
 
 
 def _places(values: np.ndarray, most: int, *, gaps: bool) -> bool:
-    """Tell whether these are whole numbers below `most`, from 0, or from -1 (none of them) where gaps may be."""
+    """Tell whether these are whole numbers below `most`, from 0; from -1 (none) where gaps may be."""
     known = values[~np.isnan(values)]
     if len(known) < len(values) and not gaps:
         return False

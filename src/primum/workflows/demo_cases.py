@@ -213,7 +213,7 @@ def _train(bench: _Bench, name: str) -> str | None:
 def _audit(bench: _Bench, name: str, factory: str | None, *, held_out: Path | None = None) -> Audit:
     """Audit one model as the command in its report does."""
     recipe = _RECIPES[bench.kind, name] if bench.settings.shadows and bench.file is None else None
-    only = ("data", "membership") if held_out else ()
+    only = ("data.overlap", "membership") if held_out else ()
     typed = {
         "--records": bench.shown_as / bench.records,
         "--held-out": held_out,

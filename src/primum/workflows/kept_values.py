@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from primum.audits.privacy.extraction import Passage
-from primum.evidence.finding import Message
+from primum.evidence.finding import Message, Series
 from primum.evidence.measured import Curve, Guesses, Measured
+from primum.evidence.observed import Observed
 from primum.records.attributes import PatientTable
 from primum.workflows.case_gather import CaseGroup
 from primum.workflows.gather import Group
 
+_OBSERVED = (Observed, Series)
 _KINDS = {
     kind.__name__: kind
-    for kind in (CaseGroup, Curve, Group, Guesses, Measured, Message, Passage, PatientTable)
+    for kind in (CaseGroup, Curve, Group, Guesses, Measured, Message, *_OBSERVED, Passage, PatientTable)
 }
 _Arrays = list[NDArray[Any]]
 

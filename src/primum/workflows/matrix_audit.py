@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from importlib import metadata
 
 import numpy as np
-from scipy import sparse
 
 from primum.errors import RecordsError
 from primum.evidence.audit import Audit
@@ -13,7 +12,6 @@ from primum.evidence.claims import Measurements, findings_of
 from primum.evidence.contrast import Frame
 from primum.evidence.rules import require_groups, require_known
 from primum.models.recorded_predictions import RecordedScores
-from primum.records.case_features import HASHED_COLUMNS
 from primum.records.families import BoolArray
 from primum.records.ragged import IntArray
 from primum.workflows.case_gather import CaseGroup, patient_scores, people_of
@@ -62,10 +60,8 @@ def run_matrix_audit(
     _require_whole_patients(recorded, inside)
     classes, labels = _classes(recorded)
     order = np.argsort(~inside, kind="stable")
-    members, held_out = (
-        _side(recorded, labels, len(classes), np.flatnonzero(side)) for side in (inside, ~inside)
-    )
-    people = people_of(members, held_out, classes=classes, seed=plan.seed)
+    cases = _cases(recorded, labels, order)
+    people = people_of(cases, int(inside.sum()), classes=classes, seed=plan.seed)
     others = np.delete(np.arange(len(recorded.matrix)), recorded.target)
     shadows = Shadows(recorded.matrix.models(others).cases(order), np.zeros(len(order), np.bool_))
     calibration = calibrated(people, shadows) if len(shadows) else {}
@@ -132,10 +128,10 @@ def _classes(recorded: RecordedScores) -> tuple[tuple[str, ...], IntArray]:
     return tuple(map(str, names.tolist())), places.astype(np.int64)
 
 
-def _side(recorded: RecordedScores, labels: IntArray, width: int, rows: IntArray) -> CaseGroup:
-    """Describe the cases of one side by all that is known of them: class and score."""
+def _cases(recorded: RecordedScores, labels: IntArray, rows: IntArray) -> CaseGroup:
+    """Describe cases by all that is known of them: class and score."""
     mine, score = labels[rows], recorded.matrix.scores[recorded.target, rows]
-    known = sparse.csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), mine)), (len(rows), width))
-    nothing = sparse.csr_matrix((len(rows), HASHED_COLUMNS))
-    features = sparse.csr_matrix(sparse.hstack([known, nothing], format="csr"))
-    return CaseGroup(rows, recorded.subject_ids[rows], mine, {}, features, {"loss": score}, score > 0, True)
+    nothing, buckets = np.empty((len(rows), 0), np.float32), np.empty((len(rows), 0), np.int16)
+    return CaseGroup(
+        rows, recorded.subject_ids[rows], mine, {}, nothing, buckets, {"loss": score}, nothing, True
+    )

@@ -44,6 +44,8 @@ _TRIED_ON, _TRIED = 200, 8
 _SHIFTED_BY = 14  # a picture moves by at most one part in so many of its side
 _MOST_LOOKED_AT = 1_000
 _BLOCK_BYTES = 32_000_000
+# A neighbour of a bag has no more tiles, drawn among those that it keeps: else a slide took hours.
+MOST_TILES = 4_096
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,8 @@ class Neighbourhood:
     @property
     def settings(self) -> dict[str, Scalar]:
         """What shaped the scores."""
-        return {"queries": QUERIES + 1, "strength": self.strength, "kind": self.kind}
+        said: dict[str, Scalar] = {"queries": QUERIES + 1, "strength": self.strength, "kind": self.kind}
+        return said | ({"most_tiles": MOST_TILES} if self.kind == "bag" else {})
 
     def disturbed(self, values: Array, *, query: int, rng: np.random.Generator) -> Array:
         """Return a neighbour of one input; of another number of tiles only where it is a bag."""
@@ -84,7 +87,10 @@ class Neighbourhood:
         if self.kind == "bag":
             keep = rng.random(len(values)) >= strength
             keep[rng.integers(len(values))] = True  # never an empty bag
-            return values[keep]
+            tiles = np.flatnonzero(keep)
+            if len(tiles) > MOST_TILES:
+                tiles = np.sort(rng.choice(tiles, MOST_TILES, replace=False))
+            return np.asarray(values[tiles])
         if self.kind == "sequence":
             return np.where(rng.random(len(values)) < strength, rng.choice(self.letters, len(values)), values)
         if self.kind == "table":

@@ -15,6 +15,8 @@ Bertran et al., Scalable membership inference attacks via quantile regression, N
 Friedman, Ann. Statist. 29 (2001) 1189 (boosted trees for the least absolute deviation).
 """
 
+from typing import Protocol
+
 import numpy as np
 
 from primum.evidence.measured import BoolArray
@@ -25,12 +27,21 @@ FOLDS = 5
 TREES, LEAVES, LEARNING_RATE = 30, 4, 0.2
 # More held-out cases than this teach so small a regression nothing.
 MOST_LEARNED_FROM = 20_000
+_AT_ONCE = 50_000
+
+
+class Known(Protocol):
+    """What is known of each case, written out for some of them at a time; an array is one."""
+
+    def __getitem__(self, rows: IntArray, /) -> FloatArray:
+        """Return the rows of cases, shape (k, d)."""
+        ...
 
 
 def quantile_scores(
     odds: FloatArray,
     *,
-    known: FloatArray,
+    known: Known,
     labels: IntArray,
     subject_ids: IntArray,
     is_member: BoolArray,
@@ -46,8 +57,9 @@ def quantile_scores(
     ----------
     odds : float64, shape (n,)
         Log-odds of the true class, natural: see :func:`primum.audits.privacy.confidence.log_odds`.
-    known : float64, shape (n, d)
-        What is known of each case without the model; NaN where it is not known.
+    known : Known
+        From positions of cases, rows of float64, shape (n, d) for all:
+        what is known of each case without the model; NaN where it is not known.
     labels, subject_ids : int64, shape (n,)
     is_member : bool, shape (n,)
     seed : int
@@ -78,9 +90,8 @@ def quantile_scores(
             max_leaf_nodes=LEAVES,
             early_stopping=False,
         )
+        regression.fit(np.column_stack([known[train], labels[train]]), odds[train])
         asked = np.flatnonzero(fold == part)
-        # no second copy of all that is known: a million cases have enough of one
-        of_train, of_asked = (np.column_stack([known[rows], labels[rows]]) for rows in (train, asked))
-        regression.fit(of_train, odds[train])
-        scores[asked] = odds[asked] - regression.predict(of_asked)
+        for rows in np.array_split(asked, 1 + len(asked) // _AT_ONCE):
+            scores[rows] = odds[rows] - regression.predict(np.column_stack([known[rows], labels[rows]]))
     return scores

@@ -26,10 +26,32 @@ SHARD_BYTES = 1 << 26
 _MOST_LETTERS, _MOST_CLASSES_BYTES, _OLDEST = 64, 1 << 20, 130
 _KINDS = {"age": Kind.NUMBER, "date": Kind.TIME, "row": Kind.ID}
 _OPTIONAL = {name: _KINDS.get(name, Kind.TEXT) for name in ("subject_id", "split", *PLACES, *ATTRIBUTES)}
+# Texts of which few differ.
+_TEXTS = ("split", *(name for name in ATTRIBUTES if name not in _KINDS))
 _WHOLE = r"^(0|-?[1-9]\d{0,17})$"
 
 # What names a cell in a sentence: file, row, column, and the input that it leads to.
 Cell = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A text for each case, each different one kept once.
+
+    Attributes
+    ----------
+    texts : str, shape (k,)
+    places : int32, shape (n,)
+        Position of each case's text.
+    """
+
+    texts: NDArray[np.str_]
+    places: NDArray[np.int32]
+
+    def __getitem__(self, rows: IntArray) -> NDArray[np.str_]:
+        """Return the texts of cases."""
+        chosen: NDArray[np.str_] = self.texts[self.places[rows]]
+        return chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +64,11 @@ class Index:
         What sentences call the file.
     has_patients : bool
     subject_ids : int64, shape (n,)
-    splits : str, shape (n,)
+    splits : int8, shape (n,)
+        Positions in ``SPLITS``.
     labels : int64, shape (n,)
     classes : tuple of str
-    attributes : mapping of str to array, shape (n,)
+    attributes : mapping of str to array, shape (n,), or Coded
     place : str
         The column that says where the inputs are, of ``PLACES``; "" where they are columns themselves.
     where : Series
@@ -57,10 +80,10 @@ class Index:
     name: str
     has_patients: bool
     subject_ids: IntArray
-    splits: NDArray[np.str_]
+    splits: NDArray[np.int8]
     labels: IntArray
     classes: tuple[str, ...]
-    attributes: Mapping[str, NDArray[Any]]
+    attributes: Mapping[str, NDArray[Any] | Coded]
     place: str = ""
     where: pl.Series | None = None
     written: pl.Series | None = None
@@ -108,11 +131,13 @@ def readable(cell: Cell) -> Iterator[None]:
 def blocks_of(arrays: Iterator[NDArray[Any]], *, bags: bool) -> Iterator[Inputs]:
     """Put inputs together up to ``SHARD_BYTES``: as one array where all have one shape, bags one each."""
     held: list[NDArray[Any]] = []
+    size = 0
     for array in arrays:
         held.append(array)
-        if sum(one.nbytes for one in held) >= SHARD_BYTES:
+        size += array.nbytes
+        if size >= SHARD_BYTES:
             yield _together(held, bags=bags)
-            held = []
+            held, size = [], 0
     if held:
         yield _together(held, bags=bags)
 
@@ -137,7 +162,8 @@ def read_index(file: Path, *, classes: Path | None, show_ids: bool) -> Index:
     RecordsError
         A cell that is empty, of another kind, or outside what it may be.
     """
-    parts = [_slim(batch) for _, batch in read_batches(file, {"label": Kind.TEXT}, optional=_OPTIONAL)]
+    batches = read_batches(file, {"label": Kind.TEXT}, optional=_OPTIONAL)
+    parts = [_slim(batch, show_ids=show_ids) for _, batch in batches]
     rows = pl.concat(parts, how="vertical_relaxed") if parts else pl.DataFrame()
     if not len(rows):
         raise RecordsError("{file} holds no case: give it a row for each.", file=file.name)
@@ -153,8 +179,8 @@ def read_index(file: Path, *, classes: Path | None, show_ids: bool) -> Index:
         _require(rows[name].is_not_null(), file=file.name, column=name)
         if name == "row":
             _refuse_twice(rows[name], file=file.name, column=name)
-    has_patients, subject_ids, written = _subjects(rows["subject_id"], file=file.name)
-    names, labels = _labels(_written_whole(rows["label"]), classes, file=file.name)
+    has_patients, subject_ids = _subjects(rows, file=file.name)
+    names, labels = _labels(rows["label"], classes, file=file.name)
     return Index(
         file.name,
         has_patients,
@@ -165,16 +191,45 @@ def read_index(file: Path, *, classes: Path | None, show_ids: bool) -> Index:
         _attributes(rows, file=file.name),
         present[0] if present else "",
         rows[present[0]] if present else None,
-        written if show_ids else None,
+        rows["written"] if show_ids and has_patients else None,
     )
 
 
-def _slim(batch: pl.DataFrame) -> pl.DataFrame:
-    """Keep of sequences only whether there is one, and of empty columns nothing."""
-    batch = batch.with_columns(pl.col("sequence").is_not_null().replace(False, None))
+def _slim(batch: pl.DataFrame, *, show_ids: bool) -> pl.DataFrame:
+    """Keep little of each row: of repeated texts a number, of sequences whether there is one.
+
+    A patient becomes a number, a whole number itself, a text the first 63 bits of its sha256; those that were
+    texts stay beside it. Of empty columns nothing is kept.
+    """
+    written = _written_whole(batch["subject_id"])
+    texts = written.set(written.str.contains(_WHOLE), None)
+    names = texts.drop_nulls().unique()
+    numbers = written.cast(pl.Int64, strict=False).set(texts.is_not_null(), None)
+    if len(names):
+        hashed = texts.replace_strict(names, [subject_id_of(one) for one in names], return_dtype=pl.Int64)
+        numbers = numbers.fill_null(hashed)
+    batch = batch.with_columns(
+        numbers.alias("subject_id"),
+        texts.alias("text_id"),
+        (written if show_ids else pl.lit(None)).alias("written"),
+        _written_whole(batch["label"]).alias("label"),
+        pl.col(_TEXTS).str.strip_chars(),
+        pl.col("sequence").is_not_null().replace(False, None),
+    )
+    batch = batch.with_columns(pl.col("label", *_TEXTS).cast(pl.Categorical))
     return batch.with_columns(
         pl.lit(None).alias(name) for name in batch.columns if batch[name].is_null().all()
     )
+
+
+def _coded(column: pl.Series) -> tuple[list[str], NDArray[np.int32]]:
+    """Return the different texts of a column without gaps, sorted, and the place of each row's."""
+    texts = column.cast(pl.Categorical)
+    found = sorted(texts.unique().cast(pl.String).to_list())
+    places = texts.replace_strict(
+        pl.Series(found, dtype=pl.Categorical), range(len(found)), return_dtype=pl.Int32
+    )
+    return found, places.to_numpy()
 
 
 def _first(bad: pl.Series) -> int:
@@ -208,41 +263,41 @@ def _written_whole(texts: pl.Series) -> pl.Series:
     return stripped.set(stripped == "", None)
 
 
-def _subjects(texts: pl.Series, *, file: str) -> tuple[bool, IntArray, pl.Series | None]:
-    """Give each patient a number: a whole number is itself, a text the first 63 bits of its sha256."""
-    if texts.is_null().all():
-        return False, np.arange(len(texts), dtype=np.int64), None
-    written = _written_whole(texts)
-    _require(written.is_not_null(), file=file, column="subject_id")
-    names = written.unique()
-    whole = names.str.contains(_WHOLE)
-    numbers = [int(one) if plain else subject_id_of(one) for one, plain in zip(names, whole, strict=True)]
-    if len(set(numbers)) < len(numbers):
+def _subjects(rows: pl.DataFrame, *, file: str) -> tuple[bool, IntArray]:
+    """Return each patient's number; without patients the case's own."""
+    numbers, texts = rows["subject_id"], rows["text_id"]
+    if numbers.is_null().all():
+        return False, np.arange(len(rows), dtype=np.int64)
+    _require(numbers.is_not_null(), file=file, column="subject_id")
+    hashed = numbers.filter(texts.is_not_null())
+    if (
+        hashed.n_unique() < texts.drop_nulls().n_unique()
+        or hashed.is_in(numbers.filter(texts.is_null()).implode()).any()
+    ):
         raise RecordsError(
             "{file}, column subject_id: two patients get the same number: rename one of them.", file=file
         )
-    ids = written.replace_strict(names, numbers, return_dtype=pl.Int64)
-    return True, ids.to_numpy(), written
+    return True, numbers.to_numpy()
 
 
-def _splits(texts: pl.Series, *, file: str) -> NDArray[np.str_]:
+def _splits(texts: pl.Series, *, file: str) -> NDArray[np.int8]:
     if texts.is_null().all():
-        return np.full(len(texts), SPLITS[0])
-    names = texts.str.strip_chars().fill_null("")
-    known = names.is_in(SPLITS)
+        return np.zeros(len(texts), np.int8)
+    found, places = _coded(texts.fill_null(""))
+    known = np.array([one in SPLITS for one in found])[places]
     if not known.all():
         raise RecordsError(
             "{file}, row {row}, column split: this is no split: write train, tuning or held_out.",
             file=file,
-            row=_first(~known),
+            row=int(known.argmin()),
         )
-    return names.to_numpy().astype(np.str_)
+    return np.array([SPLITS.index(one) for one in found], np.int8)[places]
 
 
 def _labels(texts: pl.Series, classes: Path | None, *, file: str) -> tuple[tuple[str, ...], IntArray]:
     _require(texts.is_not_null(), file=file, column="label")
+    found, places = _coded(texts)
     if classes is None:
-        found = texts.unique().to_list()
         numbers = all(one.removeprefix("-").isascii() and one.removeprefix("-").isdigit() for one in found)
         # The length first: whole numbers of any length sort by value.
         names = tuple(sorted(found, key=(lambda one: (len(one), one)) if numbers else None))
@@ -253,15 +308,16 @@ def _labels(texts: pl.Series, classes: Path | None, *, file: str) -> tuple[tuple
             )
     else:
         names = _class_names(classes)
-    places = texts.replace_strict(names, range(len(names)), default=None, return_dtype=pl.Int64)
-    if places.is_null().any():
+    known = {name: place for place, name in enumerate(names)}
+    labels = np.array([known.get(one, -1) for one in found], np.int64)[places]
+    if labels.min() < 0:
         raise RecordsError(
             "{file}, row {row}, column label: this is none of the classes of classes.txt: correct it or add "
             "the class.",
             file=file,
-            row=_first(places.is_null()),
+            row=int(labels.argmin()),
         )
-    return names, places.to_numpy()
+    return names, labels
 
 
 def _class_names(file: Path) -> tuple[str, ...]:
@@ -279,9 +335,9 @@ def _class_names(file: Path) -> tuple[str, ...]:
     return names
 
 
-def _attributes(rows: pl.DataFrame, *, file: str) -> dict[str, NDArray[Any]]:
-    """Of ``ATTRIBUTES``, those with a value somewhere, as :class:`Cases` holds them."""
-    found: dict[str, NDArray[Any]] = {}
+def _attributes(rows: pl.DataFrame, *, file: str) -> dict[str, NDArray[Any] | Coded]:
+    """Of ``ATTRIBUTES``, those with a value somewhere."""
+    found: dict[str, NDArray[Any] | Coded] = {}
     for name in ATTRIBUTES:
         values = rows[name]
         if values.is_null().all():
@@ -292,18 +348,18 @@ def _attributes(rows: pl.DataFrame, *, file: str) -> dict[str, NDArray[Any]]:
             _bound(values.is_between(0, _OLDEST), file=file)
             found[name] = values.to_numpy().astype(np.float64)
         else:
-            texts = values.str.strip_chars().fill_null("")
-            long = texts.str.len_chars() > _MOST_LETTERS
+            texts, places = _coded(values.fill_null(""))
+            long = np.array([len(one) > _MOST_LETTERS for one in texts])[places]
             if long.any():
                 raise RecordsError(
                     "{file}, row {row}, column {column}: this has more than {most} letters: write a short "
                     "code.",
                     file=file,
-                    row=_first(long),
+                    row=int(long.argmax()),
                     column=name,
                     most=_MOST_LETTERS,
                 )
-            found[name] = texts.to_numpy().astype(np.str_)
+            found[name] = Coded(np.array(texts, np.str_), places)
     return found
 
 

@@ -57,7 +57,7 @@ def open_medmnist(file: Path) -> tuple[Index, ArraySource]:
         file.name,
         False,
         number,
-        np.repeat(splits, [len(one) for one in images]).astype(np.str_),
+        np.repeat([SPLITS.index(one) for one in splits], [len(one) for one in images]).astype(np.int8),
         places.astype(np.int64),
         tuple(str(one) for one in values),
         {},

@@ -1,0 +1,126 @@
+"""What a model's own inner vectors and gradients say of a backdoor: described, never judged.
+
+References
+----------
+Tran, Li & Madry, Spectral signatures in backdoor attacks, NeurIPS 2018.
+Chen et al., Detecting backdoor attacks on deep neural networks by activation clustering, SafeAI 2019 (2018).
+Wang et al., Neural Cleanse: identifying and mitigating backdoor attacks in neural networks, IEEE S&P 2019.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primum.evidence.measured import FloatArray, IntArray
+from primum.models.predictors import Differentiable, Predictor
+from primum.records.cases import Cases
+
+STEPS = 100
+_FEWEST, _COMPONENTS, _MOST_CASES, _RATE, _CALLED = 20, 10, 64, 0.2, 0.9
+_MOMENTS = 0.9, 0.999
+
+
+def spectral_scores(embeddings: FloatArray, labels: IntArray) -> FloatArray:
+    """Squared projection on the main direction of each case's class, as a rank from 0 to 1; shape (n,).
+
+    Poisoned cases lie far out on it (Tran 2018). NaN in classes of fewer than 20 cases.
+    """
+    found = np.full(len(labels), np.nan)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        if len(mine) >= _FEWEST:
+            centred = embeddings[mine] - embeddings[mine].mean(axis=0)
+            away = (centred @ np.linalg.svd(centred, full_matrices=False)[2][0]) ** 2
+            found[mine] = (np.argsort(np.argsort(away)) + 0.5) / len(mine)
+    return found
+
+
+def clusters(embeddings: FloatArray, labels: IntArray, *, seed: int) -> tuple[float, float]:
+    """Split each class in two (Chen 2018) and return size and silhouette of the clearest split.
+
+    Returns
+    -------
+    share, silhouette : float
+        Of the class with the clearest split: the smaller part, and how clear it is from -1 to 1. A small part
+        that is clearly apart is worse. NaN without a class of 20 cases.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    best = (float("nan"), float("nan"))
+    for label in np.unique(labels):
+        mine = embeddings[labels == label]
+        if len(mine) >= _FEWEST and np.ptp(mine, axis=0).max() > 0:
+            centred = mine - mine.mean(axis=0)
+            rows = centred @ np.linalg.svd(centred, full_matrices=False)[2][:_COMPONENTS].T
+            parts = KMeans(2, n_init=3, random_state=seed).fit_predict(rows)
+            share = min(parts.mean(), 1 - parts.mean())
+            apart = (
+                silhouette_score(rows, parts, sample_size=min(1000, len(rows)), random_state=seed)
+                if share
+                else 0.0
+            )
+            if not best[1] >= apart:
+                best = float(share), float(apart)
+    return best
+
+
+def trigger_ratio(model: Predictor, cases: Cases, *, seed: int) -> float | None:
+    """Draw for each class the smallest mark that calls it up; return the least over the others' median.
+
+    Near 1 is ordinary; far below 1 means that one class can be called up by something much smaller (Wang
+    2019: a backdoor). None where the model shows no gradient, or marks could not be drawn for two classes or
+    more.
+
+    Parameters
+    ----------
+    model : Predictor
+    cases : Cases
+        Images of one shape; 64 of them are used.
+    seed : int
+    """
+    inputs = cases.inputs
+    if not isinstance(model, Differentiable) or not isinstance(inputs, np.ndarray) or inputs.ndim != 4:
+        return None
+    sizes = [_smallest(model, cases, target, seed) for target in range(len(model.classes))]
+    known = np.array([size for size in sizes if size is not None])
+    if len(known) < 2:
+        return None
+    least = int(np.argmin(known))
+    return float(known[least] / max(float(np.median(np.delete(known, least))), 1e-9))
+
+
+def _smallest(model: Any, cases: Cases, target: int, seed: int) -> float | None:
+    """Pixels of the smallest mark that turned nine of ten cases into the class, by Adam."""
+    others = np.flatnonzero(cases.labels != target)
+    if len(others) < _FEWEST:
+        return None
+    random = np.random.default_rng([seed, target])
+    some = cases.select(np.sort(random.permutation(others)[:_MOST_CASES]))
+    stored: NDArray[Any] = np.asarray(some.inputs)
+    low, high = float(stored.min()), float(stored.max())
+    pictures, wanted = stored.astype(np.float64), np.full(len(some), target)
+    shape = pictures.shape[1:]
+    free = np.concatenate([np.zeros((1, *shape[1:])), random.normal(0, 0.1, shape)])
+    first, second = np.zeros_like(free), np.zeros_like(free)
+    best, weight = None, 1e-3
+    for step in range(1, STEPS + 1):
+        mask, content = 1 / (1 + np.exp(-free[:1])), 1 / (1 + np.exp(-free[1:]))
+        drawn = pictures * (1 - mask) + (low + (high - low) * content) * mask
+        stamped = np.rint(drawn) if stored.dtype.kind in "iu" else drawn
+        asked = replace(some, inputs=stamped.astype(stored.dtype), labels=wanted)
+        loss, slope = model.loss_and_gradient(asked, wanted)
+        called = float((loss < np.log(2)).mean())
+        if called >= _CALLED:
+            best = min(mask.sum(), np.inf if best is None else best)
+        weight = min(max(weight * (1.5 if called >= _CALLED else 1 / 1.5), 1e-5), 1.0)
+        of_mask = (slope * (low + (high - low) * content - pictures)).mean(0).sum(0, keepdims=True) + weight
+        of_content = (slope * (high - low) * mask).mean(axis=0) * content * (1 - content)
+        gradient = np.concatenate([of_mask * mask * (1 - mask), of_content])
+        first = _MOMENTS[0] * first + (1 - _MOMENTS[0]) * gradient
+        second = _MOMENTS[1] * second + (1 - _MOMENTS[1]) * gradient**2
+        moved = first / (1 - _MOMENTS[0] ** step) / (np.sqrt(second / (1 - _MOMENTS[1] ** step)) + 1e-12)
+        free = free - _RATE * moved
+    return None if best is None else float(best)

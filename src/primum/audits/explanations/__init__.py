@@ -1,0 +1,1 @@
+"""Whether the explanations of a classifier's verdicts can be believed."""

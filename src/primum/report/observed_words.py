@@ -1,0 +1,26 @@
+"""The words of the four families beyond privacy, put together."""
+
+from types import ModuleType
+from typing import Any
+
+from primum.report import data_words, equity_words, explanation_words, robustness_words
+
+_ALL: tuple[ModuleType, ...] = (robustness_words, data_words, equity_words, explanation_words)
+
+
+def _merged(name: str) -> dict[str, Any]:
+    return {key: value for words in _ALL for key, value in getattr(words, name, {}).items()}
+
+
+TESTS: dict[str, tuple[str, str]] = _merged("TESTS")
+TITLES: dict[str, str] = _merged("TITLES")
+GAINS: dict[str, str] = _merged("GAINS")
+ADVICE: dict[str, str] = _merged("ADVICE")
+# Label, whether per cent, which way is worse, digits.
+QUANTITIES: dict[str, tuple[str, bool, str, int]] = _merged("QUANTITIES")
+REASONS: dict[str, str] = _merged("REASONS")
+ATTACKERS: dict[str, str] = _merged("ATTACKERS")
+METHODS: dict[str, str] = _merged("METHODS")
+PLOTS: dict[str, tuple[str, str]] = _merged("PLOTS")
+COLUMNS: dict[str, str] = _merged("COLUMNS")
+LITERATURE: dict[str, str] = _merged("LITERATURE")

@@ -1,0 +1,105 @@
+"""The report beyond privacy: the plain answer first, then figures, plots with their tables, what to do."""
+
+import re
+from functools import cache
+
+import pytest
+from tests.report import beyond_samples, samples
+from tests.report.test_html import Page
+
+from primum.evidence.audit import Audit
+from primum.evidence.observed import OBSERVED
+from primum.report.beyond import beyond, steps_of, whole_answer
+from primum.report.html import render
+from primum.report.language import Code, Language
+from primum.report.observed_plots import DRAWN
+from primum.report.show import summary_table
+
+ENGLISH, FRENCH = Language("en"), Language("fr")
+NAMES = tuple(beyond_samples.ALL)
+
+
+@cache
+def audit(name: str) -> Audit:
+    return beyond_samples.ALL[name]()
+
+
+@cache
+def text(name: str, code: Code) -> str:
+    return render(audit(name), samples.RUN, language=Language(code))
+
+
+@pytest.mark.parametrize(
+    ("name", "tone", "headline"),
+    [
+        ("harmful", "harm", "This model can be fooled"),
+        ("harmless", "clear", "No leak of training patients was found."),
+        ("no privacy", "harm", "This model can be fooled"),
+        ("leaking too", "harm", "Training patients can be recognised from this model."),
+    ],
+)
+def test_the_worst_leads_and_a_leak_before_all(name: str, tone: str, headline: str) -> None:
+    said = whole_answer(audit(name), language=ENGLISH)
+    assert said.tone == tone
+    assert said.headline.startswith(headline)
+    shown = text(name, "en")
+    assert headline in shown[shown.index("<h1") : shown.index("</h1>")]
+    private = any(sentence.startswith("Privacy:") for sentence in said.sentences)
+    assert private == (name == "harmful")
+    # Recognised people are pictured only where recognition is what the headline is about.
+    assert ('class="people"' in shown) == (name in ("harmless", "leaking too"))
+
+
+def test_each_family_answers_plainly_and_says_what_to_do_about_harm() -> None:
+    for name in NAMES:
+        parts = beyond(audit(name), language=ENGLISH)
+        assert {part.family for part in parts} == set(OBSERVED)
+        for part in parts:
+            assert part.finding.harmful == (name != "harmless")
+            assert bool(part.advice) == (name != "harmless")
+            assert all(told.sentence and "{" not in told.sentence for told in part.told)
+            assert f'<section id="{part.family}"' in text(name, "en")
+    fragile = text("harmful", "en")
+    assert "turns 3" in fragile or "turns 4" in fragile  # of 100 right answers, about 40
+    assert all(step in steps_of(audit("harmful"), language=ENGLISH) for step in parts[0].advice)
+
+
+def test_every_plot_has_its_data_table_and_each_is_drawn_once() -> None:
+    page = text("harmful", "en")
+    names = {series.name for finding in audit("harmful").findings for series in finding.series}
+    assert names & DRAWN.keys() == {one for one in names if one in DRAWN}
+    for name in names & DRAWN.keys():
+        assert page.count(f'id="{name}-title"') == 1
+        figure = page[page.index(f'id="{name}-title"') :]
+        assert figure.index("<details>") < figure.index("</figure>")
+    assert page.count("<svg") == page.count('role="img"')
+    assert len(Page(page).ids) == len(set(Page(page).ids))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_languages_say_all_of_it(name: str) -> None:
+    french = Page(text(name, "fr")).text
+    assert not re.search(r"\b(never|worse|training|the model|right answers)\b", _uncited(french))
+    for code in ("fr", "en"):
+        assert not re.search(r"anonym|\bsafe\b|complian|\bconforme", Page(text(name, code)).text, re.I)
+    assert FRENCH.text("Whom it serves worse") in french
+
+
+def _uncited(page: str) -> str:
+    return "\n".join(line for line in page.split("\n") if not re.search(r"(19|20)\d\d[.;]", line))
+
+
+def test_groups_are_named_as_people_are() -> None:
+    page = Page(text("harmful", "en")).text
+    assert "Women" in page
+    assert "sex=F" not in page.replace("equity.sensitivity@sex=F", "").replace("@sex=F", "")
+
+
+def test_the_terminal_says_the_same() -> None:
+    from rich.console import Console
+
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(summary_table(audit("harmful"), ENGLISH, width=120))
+    assert "This model can be fooled" in capture.get()
+    assert "Whom it serves worse" in capture.get()
