@@ -23,6 +23,7 @@ from primum.report.language import Language
 from primum.report.signature import sign
 from primum.workflows.confidential import CONFIDENTIAL, write_measurements
 from primum.workflows.plan import AuditResult
+from primum.workflows.suspects import suspects_table
 
 
 @contextmanager
@@ -105,6 +106,10 @@ def write_result(
     write_parquet(passages_table(result, order), confidential / "passages.parquet")
     if (named := names_table(result, order)) is not None:
         write_parquet(named, confidential / "named.parquet")
+    marked = any(one.test == "data.backdoor" and one.harmful for one in result.audit.findings)
+    for observed in result.measurements.observed:
+        if observed.family == "data" and (suspects := suspects_table(observed, marked=marked)) is not None:
+            suspects.write_csv(confidential / "suspects.csv")
     for path in confidential.iterdir():
         path.chmod(0o600)
 
