@@ -3,14 +3,11 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import primum
 from primum.evidence.audit import Audit
 from primum.fit.classifier_recipe import leaky_classifier, save_classifier
-from primum.models.classifier_doors import open_classifier
-from primum.records.case_folder import open_cases
 from primum.records.case_writer import write_cases
 from primum.records.synthetic_cases import SYNTHETIC_CASES, ImageSettings, split_patients, synthetic_images
-from primum.workflows.classifier_audit import run_classifier_audit
-from primum.workflows.classifier_command import classifier_plan
 
 
 def main() -> Audit:
@@ -21,13 +18,13 @@ def main() -> Audit:
         folder, classes = Path(name), SYNTHETIC_CASES["image"][1]
         write_cases(folder / "cases", splits, classes)
         factory = save_classifier(folder / "model", leaky_classifier("image").fit(splits["train"], seed=0))
-        plan = classifier_plan(
-            open_classifier(folder / "model", factory=factory),
-            records=open_cases(folder / "cases"),
-            only=("data.overlap", "membership", "inversion"),
+        return primum.audit_classifier(
+            folder / "model",
+            folder / "cases",
+            factory=factory,
+            tests=("data", "membership", "inversion", "equity"),
             sampled=40,
         )
-        return run_classifier_audit(plan).audit
 
 
 if __name__ == "__main__":

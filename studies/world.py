@@ -1,5 +1,6 @@
 """What the EHR studies share: one population, models trained on known people, fresh people without end."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from primum.records.synthetic import SyntheticSettings, catalogue_codes, synthet
 from primum.records.tokenizer import Tokenizer
 from primum.workflows.audit import run_audit
 from primum.workflows.plan import AuditPlan, AuditResult
+from primum.workflows.workers import workers
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -148,6 +150,9 @@ def finding(audit: Audit, test: str) -> Finding:
 
 def in_parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
     """Run jobs on two processes of one thread each, keeping what is finished if interrupted."""
-    kept = _STORE.cache(work)
-    results: list[Result] = joblib.Parallel(n_jobs=2, verbose=5)(joblib.delayed(kept)(job) for job in jobs)
+    kept, results = _STORE.cache(work), []
+    with workers(2) as apply:
+        for number, result in enumerate(apply(kept, jobs), 1):
+            print(f"{number} of {len(jobs)} jobs are done", file=sys.stderr, flush=True)
+            results.append(result)
     return results

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from primum.models.doors import open_model
     from primum.records.meds import MedsFolder
     from primum.workflows.audit import audit
+    from primum.workflows.classifier_command import audit_classifier
 else:
     # Loaded on first use, so that the command line answers at once and hears Ctrl-C.
     _HOMES = {
@@ -24,6 +25,7 @@ else:
         "Finding": "evidence.finding",
         "MedsFolder": "records.meds",
         "audit": "workflows.audit",
+        "audit_classifier": "workflows.classifier_command",
         "open_model": "models.doors",
     }
 
@@ -38,4 +40,13 @@ else:
         return __all__
 
 
-__all__ = ["Audit", "Estimate", "Finding", "MedsFolder", "audit", "evidence", "open_model"]
+__all__ = [
+    "Audit",
+    "Estimate",
+    "Finding",
+    "MedsFolder",
+    "audit",
+    "audit_classifier",
+    "evidence",
+    "open_model",
+]

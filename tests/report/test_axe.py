@@ -10,13 +10,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from tests.report import samples, suite_samples
+from tests.report import beyond_samples, samples, suite_samples
 
 from primum.report.html import render
 from primum.report.language import Code, Language
 
 ROOT = Path(__file__).parents[2]
 CODES: tuple[Code, ...] = ("en", "fr")
+SAMPLES = {**suite_samples.ALL, **beyond_samples.ALL}
 # Each page runs axe on itself; the outer one gathers what they found.
 _INSIDE = """<script src="axe.min.js"></script><script>
 document.querySelectorAll("details").forEach(one => { one.open = true; });
@@ -55,7 +56,7 @@ def axe() -> Path:
 
 def page(name: str, code: Code, *, media: str = "screen") -> str:
     """Let axe into a page, and let the rules for print hold on the screen."""
-    text = render(suite_samples.ALL[name](), samples.RUN, language=Language(code))
+    text = render(SAMPLES[name](), samples.RUN, language=Language(code))
     policy = next(line for line in text.splitlines() if "Content-Security-Policy" in line)
     assert "@media print {" in text
     text = text.replace(policy, "").replace("</body>", _INSIDE)
@@ -90,7 +91,7 @@ def violations(
 
 
 def test_axe_finds_nothing_but_a_planted_fault(browser: str, axe: Path, tmp_path: Path) -> None:
-    names = ("leaking suite", "clean suite", "hostile", "leaking classifier")
+    names = ("leaking suite", "clean suite", "hostile", "leaking classifier", "harmful")
     pages = {f"{name} {code}": page(name, code) for name in names for code in CODES}
     pages |= {f"{name} print": page(name, "fr", media="print") for name in ("clean suite", "hostile")}
     fault = page("inconclusive", "en").replace("--muted: #55616d", "--muted: #c5c5c5")

@@ -1,16 +1,19 @@
 """From what a person typed about a classifier to a plan: which split is which."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 from primum.audits.privacy.label_only import Kind
 from primum.errors import ModelError, RecordsError
+from primum.evidence.audit import Audit
 from primum.fit.protocol import ClassifierTrainable
+from primum.models.classifier_doors import open_classifier
 from primum.models.opened import OpenedClassifier
-from primum.records.case_folder import CaseFolder
+from primum.records.case_folder import CaseFolder, open_cases
 from primum.records.cases import CaseRecords
 from primum.records.filtered import Renumbered
-from primum.workflows.classifier_audit import ClassifierPlan
+from primum.workflows.classifier_audit import ClassifierPlan, run_classifier_audit
 from primum.workflows.command import HELD_OUT, TRAIN
 from primum.workflows.plan import Membership
 
@@ -90,3 +93,68 @@ def _require_classes(model: OpenedClassifier, records: CaseFolder) -> None:
             model=", ".join(known),
             records=", ".join(records.classes),
         )
+
+
+def audit_classifier(
+    model: OpenedClassifier | Path | str,
+    records: CaseFolder | Path | str,
+    held_out: CaseFolder | Path | str | None = None,
+    *,
+    factory: str | None = None,
+    recipe: ClassifierTrainable | None = None,
+    shadows: int = 32,
+    tests: Sequence[str] | None = None,
+    membership: Membership = "observed",
+    sampled: int = 500,
+    seed: int = 0,
+) -> Audit:
+    """Test what a classifier remembers, how it breaks, what it was made of, whom it serves worse.
+
+    Parameters
+    ----------
+    model : path, address of a model server, or OpenedClassifier
+    records : path or CaseFolder
+        Labelled cases; their split ``train`` holds everyone who trained the model.
+    held_out : path, CaseFolder or None
+        Where the held-out cases are, if not in the split ``held_out`` of `records`.
+    factory : str or None
+        ``module:name`` of a function without arguments that makes the torch module.
+    recipe : ClassifierTrainable or None
+        Trains shadow models.
+    shadows : int
+        How many.
+    tests : sequence of str or None
+        Prefixes of test names; None means all.
+    membership : {"observed", "randomised"}
+        "randomised" only if chance alone decided who trained the model.
+    sampled : int
+        Patients for the tests that change cases; the other tests ask everyone.
+    seed : int
+
+    Returns
+    -------
+    Audit
+        ``audit.findings`` and ``audit.exit_status``.
+
+    Raises
+    ------
+    InputError, RecordsError, ModelError
+        Cases or a model that cannot be used, with the remedy.
+    """
+    plan = classifier_plan(
+        model if isinstance(model, OpenedClassifier) else open_classifier(model, factory=factory),
+        records=_opened(records),
+        held_out=None if held_out is None else _opened(held_out),
+        recipe=recipe,
+        shadows=shadows,
+        only=tuple(tests or ()),
+        membership=membership,
+        sampled=sampled,
+        seed=seed,
+        command="primum.audit_classifier(...)",
+    )
+    return run_classifier_audit(plan).audit
+
+
+def _opened(records: CaseFolder | Path | str) -> CaseFolder:
+    return records if isinstance(records, CaseFolder) else open_cases(Path(records))
