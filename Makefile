@@ -27,6 +27,8 @@ bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.suite_bench
 	$(BIN)/python -m studies.scale
 	$(BIN)/python -m studies.classifier_scale
+	$(BIN)/python -m studies.attacks
+	$(BIN)/python -m studies.equity_scale
 
 # The pictures of the documentation, from a finished demonstration; needs chromium.
 pictures: demo

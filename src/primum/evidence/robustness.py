@@ -55,7 +55,7 @@ RULES: Mapping[str, Rule] = {
     _CORRUPTION: Rule("observed", "nobody", ("hendrycks2019", "westfall1993", "bonett2012")),
     "robustness.l2": Rule("observed", "evader", ("madry2018", "croce2020"), claims=False),
     "robustness.square": Rule("observed", "evader_scores", ("andriushchenko2020",), claims=False),
-    "robustness.decision": Rule("observed", "evader_labels", ("chen2020",), claims=False),
+    "robustness.decision": Rule("observed", "evader_labels", ("chen2020", "chenj2020"), claims=False),
     "robustness.transfer": Rule("observed", "evader_surrogate", ("papernot2017",), claims=False),
     _CERTIFIED: Rule("observed", "nobody", ("cohen2019", "clopper1934"), claims=False),
 }

@@ -344,6 +344,8 @@ LITERATURE = {
     "brown2017": "Brown T B, Mané D, Roy A, Abadi M, Gilmer J. Adversarial patch. NeurIPS workshop on "
     "machine learning and computer security 2017.",
     "chen2020": "Chen J, Gu Q. RayS: a ray searching method for hard-label adversarial attack. KDD 2020.",
+    "chenj2020": "Chen J, Jordan M I, Wainwright M J. HopSkipJumpAttack: a query-efficient decision-based "
+    "attack. IEEE Symposium on Security and Privacy 2020.",
     "clopper1934": "Clopper C J, Pearson E S. The use of confidence or fiducial limits illustrated in the "
     "case of the binomial. Biometrika 1934;26(4):404-413.",
     "cohen2019": "Cohen J M, Rosenfeld E, Kolter J Z. Certified adversarial robustness via randomized "
