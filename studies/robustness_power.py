@@ -102,7 +102,7 @@ def interval(count: int, runs: int) -> str:
     return f"{count / runs:.3f} ({low:.3f}-{high:.3f})"
 
 
-def study(runs: int) -> None:
+def main(runs: int = RUNS) -> None:
     """Write the page."""
     start = time.process_time()
     false = Table("test", "patients", "cases each", "runs", "raw alarms", "fragile")
@@ -136,4 +136,4 @@ def study(runs: int) -> None:
 
 
 if __name__ == "__main__":
-    study(int(sys.argv[1]) if len(sys.argv) > 1 else RUNS)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else RUNS)

@@ -31,6 +31,7 @@ from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray
 
 WEIGHTS = "model.safetensors"
+_FEW, _NUMBERS_AT_ONCE = 64, 1 << 16
 
 
 def open_torch(path: Path, *, factory: str) -> OpenedClassifier:
@@ -149,7 +150,9 @@ class TorchClassifier(CheckedPredictor):
                 raise ModelError("Gradients are for cases of one shape: give those of one shape at a time.")
             inputs = np.stack(inputs)
         losses, gradients = [np.empty(0)], [np.empty((0, *inputs.shape[1:]))]
-        for batch in stored_batches(inputs) if len(inputs) else ():
+        # More at once leave the processor's cache: a fifth slower on images of 28 x 28.
+        most = max(_FEW, _NUMBERS_AT_ONCE // max(1, inputs[0].size)) if len(inputs) else _FEW
+        for batch in stored_batches(inputs, most=most) if len(inputs) else ():
             taken.require(batch.shape[1:], batch.dtype)
             wanted = torch.from_numpy(labels[sum(map(len, losses)) :][: len(batch)].astype(np.int64))
             try:
