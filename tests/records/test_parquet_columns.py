@@ -25,7 +25,7 @@ from primum.models.recorded_rows import rows_of
 from primum.records.omop import open_omop
 from primum.records.parquet_columns import read_columns
 from primum.records.tables import Kind, read_batches
-from primum.workflows.confidential import _Table
+from primum.workflows.confidential_table import KeptTable
 import numpy as np, pyarrow as pa
 file = Path(sys.argv[2])
 def held():
@@ -39,7 +39,7 @@ try:
     elif sys.argv[1] == "rows":
         rows_of(file, ("subject_id", "code"), subject_ids=np.arange(3))
     elif sys.argv[1] == "confidential":
-        _Table(file.parent, file.name)
+        KeptTable(file.parent, file.name)
     else:
         read_columns(file, {"subject_id": pa.int64(), "code": pa.large_string()}, name=file.name)
 except PrimumError as error:

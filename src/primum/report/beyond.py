@@ -179,8 +179,8 @@ def _part(family: ObservedFamily, found: list[Finding], language: Language) -> P
 def _forests(found: list[Finding], language: Language) -> Iterator[Plot]:
     """Draw what was measured of each group on its own."""
     for test, draw, (title, note) in (
-        ("equity.sensitivity", equity_plots.forest, equity_words.FOREST),
-        ("data.site", data_plots.sites, data_words.PLOTS["data_sites"]),
+        ("equity.sensitivity", _gaps, equity_words.FOREST),
+        ("data.site", _sites, data_words.PLOTS["data_sites"]),
     ):
         groups = [one for one in found if one.test.startswith(f"{test}@") and one.estimates]
         if not groups:
@@ -191,11 +191,19 @@ def _forests(found: list[Finding], language: Language) -> Iterator[Plot]:
             test,
             language.text(title),
             language.text(note),
-            Markup(draw(groups, material=groups[0].material or 0.0, language=language)),
+            Markup(draw(groups, language)),
             (language.text(headings[0]), headings[1], language.text(headings[2])),
             tuple(_row(one, language) for one in groups),
             thinned=False,
         )
+
+
+def _gaps(groups: list[Finding], language: Language) -> str:
+    return equity_plots.forest(groups, material=groups[0].material or 0.0, language=language)
+
+
+def _sites(groups: list[Finding], language: Language) -> str:
+    return data_plots.sites(groups, language=language)
 
 
 def _row(finding: Finding, language: Language) -> tuple[str, ...]:
