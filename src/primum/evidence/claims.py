@@ -151,7 +151,7 @@ def order_of(measurements: Measurements) -> IntArray:
 
 def _sorted_by(*columns: ArrayLike) -> IntArray:
     """Sort by the first column, where it ties by the next, and so on; NaN last."""
-    return np.lexsort([np.asarray(column, np.float64) for column in reversed(columns)])
+    return np.lexsort([np.asarray(column) for column in reversed(columns)])
 
 
 def _arranged(given: Measurements) -> Measurements:
