@@ -10,11 +10,11 @@ reads it. What is read is also used: histories are tokenised, models are asked, 
 shown.
 
 A case fails when anything but a sentence for people comes out (a warning counts), when the sentence holds
-the planted identifier, when it takes ten seconds or 768 MiB more than any case before it, when a file or
-folder is left behind, or when what was accepted breaks a promise of its type: times that go backwards, a
-probability above 1, a token without an id, a signature that is valid after a byte of `findings.json` or
-`report.html` changed, an audit of which only half is written. `tests/fuzz` holds the inputs and the damage;
-its first 2,000 cases run with the tests.
+the planted identifier, when it takes ten seconds of the processor (a minute of the clock) or 768 MiB more
+than any case before it, when a file or folder is left behind, or when what was accepted breaks a promise of
+its type: times that go backwards, a probability above 1, a token without an id, a signature that is valid
+after a byte of `findings.json` or `report.html` changed, an audit of which only half is written. `tests/fuzz`
+holds the inputs and the damage; its first 2,000 cases run with the tests.
 """
 
 import faulthandler
