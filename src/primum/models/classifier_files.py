@@ -71,6 +71,7 @@ def open_archive(content: bytes, *, name: str) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         size = sum(member.file_size for member in archive.infolist())
+    # NotImplementedError is how zipfile refuses a version of the format that it does not know.
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise ModelError("{file} is truncated or not a zip archive: write it again.", file=name) from error
     most = max(_SMALLEST_CAP, len(content) * _MOST_BYTES_A_BYTE)

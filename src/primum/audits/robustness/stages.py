@@ -228,22 +228,15 @@ def _black_box(trial: Trial) -> None:
     """Attack by scores and by labels alone; beside a white-box attack they tell whether it was blinded."""
     cases, rows = trial.cases.select(trial.queried), trial.queried
     budget = _JUDGED / LEVELS
-    if not trial.cannot("robustness.square", "square"):
-        if trial.white_box:
-            found = square(
-                trial.predictor,
-                cases,
-                trial.room,
-                kind=trial.kind,
-                budget=budget,
-                queries=QUERIES,
-                seed=trial.seed,
-            )
-            trial.keep(f"square@{_JUDGED}", rows, found)
-        else:
-            trial.refused["robustness.square"] = Message("is_the_evasion")
-    if not trial.cannot("robustness.decision", "decision"):
-        found = decision(
+    attacks: dict[Attack, Callable[..., Attacked]] = {"square": square, "decision": decision}
+    for name, attack in attacks.items():
+        test = f"robustness.{name}"
+        if trial.cannot(test, name):
+            continue
+        if name == "square" and not trial.white_box:
+            trial.refused[test] = Message("is_the_evasion")
+            continue
+        found = attack(
             trial.predictor,
             cases,
             trial.room,
@@ -252,7 +245,7 @@ def _black_box(trial: Trial) -> None:
             queries=QUERIES,
             seed=trial.seed,
         )
-        trial.keep(f"decision@{_JUDGED}", rows, found)
+        trial.keep(f"{name}@{_JUDGED}", rows, found)
 
 
 def _l2(trial: Trial) -> None:
