@@ -28,6 +28,7 @@ sensitive = true
 [lactate]
 kind = "number"
 missing = true
+neutral = true
 """
 ROWS = (
     "subject_id,split,label,age,ward,smoker,lactate,unread\n"
@@ -72,6 +73,7 @@ def test_features_know_their_columns(tmp_path: Path) -> None:
     ]
     assert np.array_equal(ward.choices(), np.eye(3)) and smoker.choices().tolist() == [[0], [1]]
     assert age.choices().shape == (0, 1) and smoker.sensitive and not ward.sensitive
+    assert lactate.neutral and not smoker.neutral and not ward.neutral
 
 
 BAD_ROWS = {

@@ -10,10 +10,18 @@ from tests.report import samples
 from primum.evidence.audit import Audit
 from primum.evidence.beside import CLAIMS_BESIDE
 from primum.evidence.contrast import Frame
-from primum.evidence.finding import Finding, Message
+from primum.evidence.finding import Finding, Message, Scalar
 from primum.evidence.observed import Observed
 from primum.evidence.verdicts import judge
 
+ASKED: dict[str, Scalar] = {
+    "strength": 4,
+    "levels": 255,
+    "steps": 10,
+    "queries": 200,
+    "patch_side": 3,
+    "universal_strength": 8,
+}
 FRAME = Frame("0" * 64, "1" * 64, "none", "observed", 0)
 
 
@@ -22,13 +30,14 @@ def observed(*, harm: bool) -> list[Observed]:
     robust = drawn(
         np.random.default_rng(0), everything(0.4 if harm else 0.02, 0.02) | corrupted(0.2 if harm else 0.0)
     )
+    robust = replace(robust, settings={**robust.settings, **ASKED})
     columns = test_tainted.columns(1200, flips=0.1 if harm else 0.0)
     data = Observed("data", columns, test_tainted.NAMES, {"marks_tested": 3})
     missed = test_explanations.gains(1.2 if harm else 0.1)
     said = Observed(
         "explanations",
         {"patient": np.arange(100.0), **missed},
-        settings={"explainer": "x"},
+        settings={"explainer": "x", "explainer_name": "Integrated Gradients"},
         refused={"explanations.weights": Message("explanations_needs_weights")},
     )
     return [robust, equity_worlds.observed(20_000, seed=1, gap=0.15 if harm else 0.0), data, said]

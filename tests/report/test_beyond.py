@@ -16,6 +16,8 @@ from primum.report.observed_plots import DRAWN
 from primum.report.show import summary_table
 
 ENGLISH, FRENCH = Language("en"), Language("fr")
+# A dash where a number or a name belongs is a field that nobody filled.
+UNFILLED = re.compile(r"[{}]|(?<!\d)–(?!\d)")
 NAMES = tuple(beyond_samples.ALL)
 
 
@@ -57,17 +59,37 @@ def test_each_family_answers_plainly_and_says_what_to_do_about_harm() -> None:
         for part in parts:
             assert part.finding.harmful == (name != "harmless")
             assert bool(part.advice) == (name != "harmless")
-            assert all(told.sentence and "{" not in told.sentence for told in part.told)
+            assert all(told.sentence and not UNFILLED.search(told.sentence) for told in part.told)
             assert f'<section id="{part.family}"' in text(name, "en")
-    fragile = text("harmful", "en")
-    assert "turns 3" in fragile or "turns 4" in fragile  # of 100 right answers, about 40
-    assert all(step in steps_of(audit("harmful"), language=ENGLISH) for step in parts[0].advice)
+            assert set(part.advice) <= set(steps_of(audit(name), language=ENGLISH))
+
+
+def test_the_figures_of_a_sentence_are_those_of_its_finding() -> None:
+    evasion = next(one for one in audit("harmful").findings if one.test == "robustness.evasion")
+    turned = next(one for one in evasion.estimates if one.name == "turned_by_attack")
+    assert turned.value > 0.3
+    assert f"at most 4 parts in 255 of its range turns {turned.value:.1%} of" in text("harmful", "en")
+
+
+def test_it_says_who_could_do_it_and_how_it_was_measured() -> None:
+    for name in NAMES:
+        for part in beyond(audit(name), language=ENGLISH):
+            assert [title for title, _ in part.facts] == [
+                "The attacker",
+                "What is needed",
+                "Access to the model",
+                "What it costs",
+            ]
+            assert not any(UNFILLED.search(said) for _, said in part.facts)
+    settings = {part.family: dict(part.settings) for part in beyond(audit("harmful"), language=ENGLISH)}
+    assert settings["equity"]["Group that is judged"] == "Women"
 
 
 def test_every_plot_has_its_data_table_and_each_is_drawn_once() -> None:
     page = text("harmful", "en")
     names = {series.name for finding in audit("harmful").findings for series in finding.series}
-    assert names & DRAWN.keys() == {one for one in names if one in DRAWN}
+    assert {"robustness_strength", "robustness_corruption", "label_certainty"} < names & DRAWN.keys()
+    assert {f"equity_{kind}_sex" for kind in ("calibration", "decision")} < names & DRAWN.keys()
     for name in names & DRAWN.keys():
         assert page.count(f'id="{name}-title"') == 1
         figure = page[page.index(f'id="{name}-title"') :]

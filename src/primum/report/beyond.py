@@ -14,7 +14,7 @@ from primum.report.advice import next_steps
 from primum.report.answers import Answer, answer, tone_of
 from primum.report.figures import Plot, drawn
 from primum.report.language import Language, message
-from primum.report.observed_words import ADVICE, GAINS
+from primum.report.observed_words import ACCESS, ADVICE, COSTS, GAINS, MEANS, SETTINGS
 
 _OVERLAP = "data.overlap"
 # In the order in which the report tells them: title, then the plain answer by the verdict that is judged.
@@ -88,6 +88,8 @@ class Part:
         The harmful one if there is any, else the primary one.
     told : tuple of Told
         Of each claim about everyone, and of each harmful one about a group.
+    facts, settings : tuple of (str, str)
+        What it takes to do this to the model, and what shaped the figures: a name and what it is.
     advice : tuple of str
         What to do about each harm.
     plots : tuple of Plot
@@ -98,6 +100,8 @@ class Part:
     answer: str
     finding: Finding
     told: tuple[Told, ...]
+    facts: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...]
     advice: tuple[str, ...]
     plots: tuple[Plot, ...]
 
@@ -171,9 +175,31 @@ def _part(family: ObservedFamily, found: list[Finding], language: Language) -> P
         language.text(answers.get(judged.verdict, _NOT_TESTED)),
         judged,
         tuple(_told(one, language) for one in claims),
+        tuple(_facts(family, judged, language)) if judged.estimates else (),
+        tuple(_settings(judged, language)),
         tuple(language.text(ADVICE[one.test]) for one in claims if one.harmful and one.test in ADVICE),
         (*drawn(found, language=language), *_forests(found, language)),
     )
+
+
+def _facts(family: ObservedFamily, judged: Finding, language: Language) -> Iterator[tuple[str, str]]:
+    """Say who could do this, with what in hand, how near the model, at what price."""
+    attacker = sentences.named(sentences.ATTACKERS, judged.attacker, language=language)
+    yield language.text("The attacker"), attacker
+    for name, table in (
+        (message("What is needed"), MEANS),
+        (message("Access to the model"), ACCESS),
+        (message("What it costs"), COSTS),
+    ):
+        yield language.text(name), language.text(table[family], **judged.settings)
+
+
+def _settings(judged: Finding, language: Language) -> Iterator[tuple[str, str]]:
+    """Name every setting that has a name for people."""
+    for key, value in judged.settings.items():
+        if key in SETTINGS and value not in ("", None):
+            shown = sentences.group_name(str(value), language=language) if key == "worst_group" else value
+            yield language.text(SETTINGS[key]), language.text("{value}", value=shown)
 
 
 def _forests(found: list[Finding], language: Language) -> Iterator[Plot]:

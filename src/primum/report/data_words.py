@@ -37,7 +37,6 @@ TESTS = {
         message("How many training cases are far from all others of their class?"),
     ),
 }
-TITLES = {"data": message("What is wrong in the training data")}
 MEANS = {"data": message("Write access to the training data, or to what one site delivers.")}
 ACCESS = {"data": message("The training data; the model itself is not needed.")}
 COSTS = {"data": message("A few training cases changed before the model is trained.")}

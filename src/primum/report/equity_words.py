@@ -46,7 +46,6 @@ TESTS = {
         ),
     ),
 }
-TITLES = {"equity": message("Whom the model serves worse")}
 MEANS = {"equity": message("Held-out patients with their true class, and the model's answers about them.")}
 ACCESS = {"equity": message("Black box with the probability of each class.")}
 _FOUND = message(
@@ -65,8 +64,8 @@ GAINS = {
         "{auroc_rest}. That is lower by {auc_gap} ({auc_gap_interval})."
     ),
     "equity.calibration": message(
-        "{worst_group}: more fall ill than the model says by {calibration_in_the_large}, among everyone else "
-        "by {calibration_in_the_large_rest}. The two differ by {calibration_gap} "
+        "{worst_group}: {calibration_in_the_large} more fall ill than the model says (below 0: fewer), among "
+        "everyone else {calibration_in_the_large_rest}. The two differ by {calibration_gap} "
         "({calibration_gap_interval})."
     ),
 }

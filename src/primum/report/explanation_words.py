@@ -41,7 +41,6 @@ TESTS = {
         ),
     ),
 }
-TITLES = {"explanations": message("Whether explanations can be believed")}
 MEANS = {"explanations": message("Held-out cases, and the model's answers to changed copies of them.")}
 ACCESS = {
     "explanations": message("Black box with the probability of each class; the weights for some methods.")

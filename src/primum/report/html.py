@@ -81,6 +81,7 @@ def render(audit: Audit, run: Mapping[str, object], *, language: Language) -> st
         answer=whole_answer(audit, language=language),
         people=None if leading(audit, parts) else answers.people(private),
         parts=parts,
+        counted=language.text("Patients" if parts else "Patients: training / never seen"),
         summary=summary(audit, run, language=language),
         groups=groups,
         forest=_forest(audit, groups, language),

@@ -13,7 +13,10 @@ def _merged(name: str) -> dict[str, Any]:
 
 
 TESTS: dict[str, tuple[str, str]] = _merged("TESTS")
-TITLES: dict[str, str] = _merged("TITLES")
+MEANS: dict[str, str] = _merged("MEANS")
+ACCESS: dict[str, str] = _merged("ACCESS")
+COSTS: dict[str, str] = _merged("COSTS")
+SETTINGS: dict[str, str] = _merged("SETTINGS")
 GAINS: dict[str, str] = _merged("GAINS")
 ADVICE: dict[str, str] = _merged("ADVICE")
 # Label, whether per cent, which way is worse, digits.

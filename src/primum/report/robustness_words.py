@@ -58,7 +58,6 @@ TESTS = {
         ),
     ),
 }
-TITLES = {"robustness": message("How the model is fooled")}
 MEANS = {
     "robustness": message(
         "A case on its way to the model: in the archive, on the network, or on the patient's own device."

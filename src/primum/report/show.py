@@ -11,7 +11,7 @@ from rich.text import Text
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
 from primum.report import sentences
-from primum.report.beyond import whole_answer
+from primum.report.beyond import is_beyond, whole_answer
 from primum.report.figures import grouped, is_by_group
 from primum.report.glossary import TESTS
 from primum.report.language import NOTHING, Language
@@ -32,7 +32,8 @@ def summary_table(audit: Audit, language: Language, *, width: int) -> Renderable
     table.add_column(Text(language.text("Verdict")), no_wrap=True)
     table.add_column(Text(language.text("Measured [95% interval]")), no_wrap=True)
     if width >= _ROOM_FOR_PATIENTS:
-        table.add_column(Text(language.text("Patients: training / never seen")), max_width=18)
+        told = "Patients" if any(map(is_beyond, audit.findings)) else "Patients: training / never seen"
+        table.add_column(Text(language.text(told)), max_width=18)
     for name, finding in _rows(audit, language):
         cells = _cells(finding, language) if finding else ()
         table.add_row(name, *cells[: len(table.columns) - 1])

@@ -27,6 +27,7 @@ from primum.workflows.clock import Clock
 from primum.workflows.kept import NOTHING_KEPT, Kept
 from primum.workflows.plan import Progress
 
+# Attacks on the input announce stages of their own.
 STAGES: Mapping[ObservedFamily, str] = {
     "equity": message("whom the model serves worse"),
     "robustness": message("attacks on the input"),
@@ -90,14 +91,15 @@ def observe_beside(
     """Ask each family of which some test was asked for, and time it; each is a piece that is kept."""
     asked: Mapping[ObservedFamily, Callable[[Beside], Observed]] = {
         "equity": _equity,
-        "robustness": _robustness,
+        "robustness": partial(_robustness, progress=progress),
         "explanations": _explanations,
         "data": _data,
     }
     found = []
     for family, observe in asked.items():
         if any(wanted(test, given.only) for test in RULES_BESIDE[family]):
-            progress(STAGES[family], 0)
+            if family != "robustness":
+                progress(STAGES[family], 0)
             found.append(kept.piece(f"family-{family}", partial(observe, given)))
             clock.lap(STAGES[family])
     return tuple(found)
@@ -111,11 +113,21 @@ def _equity(given: Beside) -> Observed:
         answers.subject_ids,
         answers.attributes,
         classes=given.members.classes,
+        neutral=_neutral(given),
         seed=given.seed,
     )
 
 
-def _robustness(given: Beside) -> Observed:
+def _neutral(given: Beside) -> NDArray[Any] | None:
+    """Read the columns that their owner holds to be neutral, in the order in which the cases were asked."""
+    known = [one for one in given.features if one.neutral]
+    columns = [place for one in known for place in range(one.first, one.first + one.width)]
+    if not columns:
+        return None
+    return np.concatenate([np.asarray(shard.inputs)[:, columns] for shard in given.held_out.shards()])
+
+
+def _robustness(given: Beside, *, progress: Progress) -> Observed:
     return observe_robustness(
         given.model,
         given.subjects(),
@@ -123,6 +135,7 @@ def _robustness(given: Beside) -> Observed:
         surrogate=given.recipe,
         features=given.features,
         seed=given.seed,
+        progress=progress,
     )
 
 

@@ -18,10 +18,20 @@ from primum.records.attributes import PatientTable
 from primum.workflows.case_gather import CaseGroup
 from primum.workflows.gather import Group
 
-_OBSERVED = (Observed, Series)
 _KINDS = {
     kind.__name__: kind
-    for kind in (CaseGroup, Curve, Group, Guesses, Measured, Message, *_OBSERVED, Passage, PatientTable)
+    for kind in (
+        CaseGroup,
+        Curve,
+        Group,
+        Guesses,
+        Measured,
+        Message,
+        Observed,
+        Passage,
+        PatientTable,
+        Series,
+    )
 }
 _Arrays = list[NDArray[Any]]
 

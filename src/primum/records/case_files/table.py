@@ -19,7 +19,7 @@ from primum.records.tables import Kind, read_batches
 
 _RESERVED = ("subject_id", "split", "label", *PLACES)
 _MOST_BYTES, _MOST_COLUMNS = 1 << 20, 10_000
-_KEYS = {"kind", "values", "minimum", "maximum", "missing", "sensitive"}
+_KEYS = {"kind", "values", "minimum", "maximum", "missing", "sensitive", "neutral"}
 _TRUTH = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
 
 
@@ -41,6 +41,8 @@ class Feature:
         Whether a cell may be empty: NaN, of a category zeros throughout.
     sensitive : bool
         Whether an attacker would want to know it.
+    neutral : bool
+        Whether its owner holds that it does not tell who the patient is.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Feature:
     maximum: float = math.inf
     missing: bool = False
     sensitive: bool = False
+    neutral: bool = False
 
     @property
     def column(self) -> str:
@@ -90,7 +93,7 @@ def read_schema(file: Path) -> tuple[Feature, ...]:
         if feature is None or again or first + feature.width > _MOST_COLUMNS:
             raise RecordsError(
                 "{file}, feature number {number}: not declared as it must be (kind, and values of a "
-                "category; minimum, maximum, missing, sensitive): see docs/cases.md.",
+                "category; minimum, maximum, missing, sensitive, neutral): see docs/cases.md.",
                 file=file.name,
                 number=len(features),
             )
@@ -110,7 +113,7 @@ def _feature(name: str, declared: Any, first: int) -> Feature | None:
         return None
     kind, values = declared.get("kind"), declared.get("values", [])
     bounds = [declared.get(*pair) for pair in (("minimum", -math.inf), ("maximum", math.inf))]
-    flags = [declared.get(flag, False) for flag in ("missing", "sensitive")]
+    flags = [declared.get(flag, False) for flag in ("missing", "sensitive", "neutral")]
     if (
         kind not in ("number", "category", "boolean")
         or not isinstance(values, list)
