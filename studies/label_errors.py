@@ -94,7 +94,7 @@ def row(cases: Cases, rate: float, seed: int) -> list[object]:
     flipped = np.random.default_rng([seed, 41]).random(len(cases)) < rate
     given = replace(cases, labels=np.where(flipped, 1 - cases.labels, cases.labels))
     only = ("data.labels",)
-    observed = observe_data(CasesInMemory((given,), ("0", "1")), None, kind="image", seed=seed, only=only)
+    observed = observe_data(CasesInMemory((given,), ("0", "1")), kind="image", seed=seed, only=only)
     finding = judge(tainted_claims(observed, FRAME, only=only)[0])[0]
     listed, score = observed.columns["flagged"] > 0, observed.columns["score:1"]
     true = cases.labels == 1
@@ -153,7 +153,7 @@ def clean(kind: Kind, patients: int, seed: int) -> list[object]:
     """Tell, of each claim about clean cases, whether p < .05, whether harmful, whether none found."""
     draw = synthetic_table if kind == "table" else synthetic_images
     members = CasesInMemory((draw(patients, seed=900 + seed),), ("0", "1"))
-    observed = observe_data(members, None, kind=kind, seed=seed)
+    observed = observe_data(members, kind=kind, seed=seed)
     return [
         [one.test, (one.p_value or 0.0) < 0.05, one.harmful, one.verdict == "none_found"]
         for one in judge(tainted_claims(observed, FRAME)[0])

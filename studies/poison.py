@@ -52,7 +52,7 @@ def mark_found(cases: Cases) -> tuple[BoolArray, Finding]:
 def site_found(cases: Cases, seed: int) -> Finding:
     """Observe a table and judge its sites."""
     only = ("data.labels", "data.site")
-    observed = observe_data(CasesInMemory((cases,), ("0", "1")), None, kind="table", seed=seed, only=only)
+    observed = observe_data(CasesInMemory((cases,), ("0", "1")), kind="table", seed=seed, only=only)
     observed = replace(observed, refused={"data.labels": Message("labels_not_learned")})
     return judge(tainted_claims(observed, FRAME, only=("data.site",))[0])[0]
 

@@ -240,8 +240,6 @@ def _counted(seen: _Seen, *, test: str, column: str) -> Claim:
     names = seen.observed.names.get(column, ())
     for place, name in enumerate(names[1:], 1):
         settings[f"{column}_{name}"] = shown(int(seen.any(seen[column] == place).sum()))
-    if f"{column}_held_out" in seen:
-        settings[f"{column}_held_out"] = shown(int(seen.any(seen[f"{column}_held_out"] > 0).sum()))
     smallest = int(np.ceil(np.log(0.025) / np.log(1 - MATERIAL[test])))
     return Claim(
         replace(

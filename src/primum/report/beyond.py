@@ -63,8 +63,8 @@ _PARTS: Mapping[ObservedFamily, tuple[str, Mapping[str, str]]] = {
     ),
 }
 _NOT_TESTED = message("Not tested.")
-# What the verdict says by itself.
-_PLAIN = ("harm_found", "below_material", "reported_only")
+# What the verdict says by itself, or the sentence with the figures.
+_PLAIN = ("harm_found", "below_material", "reported_only", "clearest_gap")
 
 
 @dataclass(frozen=True)

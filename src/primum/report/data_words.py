@@ -163,7 +163,6 @@ SETTINGS = {
     "flagged_patients": message("Patients with a label worth a second look"),
     "tolerated": message("Share that is held to be chance"),
     "copies_patients": message("Patients who repeat another"),
-    "copies_held_out": message("Patients who are repeated among the held-out"),
     "artificial_patients": message("Patients with a case that is no real one"),
     "marks_tested": message("Recurring marks that were looked at"),
     "mark_class": message("Class that the mark belongs to"),

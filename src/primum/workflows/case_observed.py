@@ -149,7 +149,6 @@ def _explanations(given: Beside) -> Observed:
 def _data(given: Beside) -> Observed:
     return observe_data(
         given.members,
-        given.held_out,
         kind=given.kind,
         model=given.model,
         seed=given.seed,

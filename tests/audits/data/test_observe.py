@@ -39,7 +39,7 @@ def test_a_poisoned_table_is_found() -> None:
     inputs = np.array(cases.inputs)
     inputs[cases.subject_ids <= 30] = inputs[np.flatnonzero(cases.subject_ids == 100)[0]]
     given = replace(cases, inputs=inputs, labels=np.where(flipped, 1 - cases.labels, cases.labels))
-    observed = observe_data(records(given), records(given.select(np.arange(9))), kind="table", seed=0)
+    observed = observe_data(records(given), kind="table", seed=0)
     found = findings(observed)
     assert found["data.labels"].verdict == "tainted"
     assert found["data.duplicates"].verdict == "tainted"
@@ -57,7 +57,7 @@ def test_a_marked_image_set_is_found_and_its_cases_are_listed() -> None:
     bears = cases.subject_ids <= 12
     images[bears, :, 8:11, 8:11] = 255
     labels[bears] = 1
-    observed = observe_data(records(replace(cases, inputs=images, labels=labels)), None, kind="image", seed=0)
+    observed = observe_data(records(replace(cases, inputs=images, labels=labels)), kind="image", seed=0)
     found = findings(observed)
     assert found["data.backdoor"].verdict == "tainted"
     listed = observed.columns["case"][observed.columns["mark"] > 0]
@@ -69,12 +69,12 @@ def test_shards_and_order_of_reading_make_no_difference() -> None:
     cases = table(120)
     middle = len(cases) // 2
     parts = [cases.select(rows) for rows in (np.arange(middle), np.arange(middle, len(cases)))]
-    one, other = (observe_data(records(*them), None, kind="table", seed=2) for them in ([cases], parts))
+    one, other = (observe_data(records(*them), kind="table", seed=2) for them in ([cases], parts))
     assert all(np.array_equal(one.columns[name], other.columns[name], True) for name in one.columns)
 
 
 def test_a_sample_of_the_patients() -> None:
-    observed = observe_data(records(table()), None, kind="table", seed=0, most=60, only=("data.artificial",))
+    observed = observe_data(records(table()), kind="table", seed=0, most=60, only=("data.artificial",))
     assert observed.settings["looked_at_patients"] == 60
     assert observed.settings["all_patients"] == 250
     assert "copies" not in observed.columns
@@ -85,7 +85,7 @@ def test_labels_that_cannot_be_learned(labels: str) -> None:
     cases = table(60)
     given = np.zeros(len(cases), np.int64)
     given[:4] = labels == "few"
-    found = findings(observe_data(records(replace(cases, labels=given)), None, kind="table", seed=0))
+    found = findings(observe_data(records(replace(cases, labels=given)), kind="table", seed=0))
     assert found["data.labels"].verdict == "not_applicable"
     assert found["data.labels"].reasons[0].code == "too_few_of_each_class"
     assert found["data.site"].reasons[0].code == "labels_not_learned"
@@ -95,7 +95,6 @@ def test_no_cases_is_one_sentence() -> None:
     with pytest.raises(RecordsError, match="no patient"):
         observe_data(
             replace(records(table(5)), parts=(table(5).select(np.empty(0, np.int64)),)),
-            None,
             kind="table",
             seed=0,
         )
@@ -104,7 +103,7 @@ def test_no_cases_is_one_sentence() -> None:
 def test_inputs_that_are_all_alike_are_told_and_not_learned() -> None:
     cases = table(60)
     same = replace(cases, inputs=np.ones_like(np.asarray(cases.inputs)))
-    found = findings(observe_data(records(same), None, kind="table", seed=0))
+    found = findings(observe_data(records(same), kind="table", seed=0))
     assert found["data.artificial"].verdict == "tainted"
     assert not found["data.labels"].harmful
 

@@ -31,7 +31,6 @@ _Part = tuple[dict[str, FloatArray], dict[str, tuple[str, ...]], dict[str, Scala
 
 def observe_data(
     members: CaseRecords,
-    held_out: CaseRecords | None,
     *,
     kind: Kind,
     model: OpenedClassifier | None = None,
@@ -45,8 +44,6 @@ def observe_data(
     ----------
     members : CaseRecords
         Every training case.
-    held_out : CaseRecords or None
-        Copies of training cases are also looked for here.
     kind : Kind
     model : OpenedClassifier or None
     seed : int
@@ -78,7 +75,7 @@ def observe_data(
     names: dict[str, tuple[str, ...]] = {"label": members.classes}
     settings: dict[str, Scalar] = {"looked_at_patients": len(people), "all_patients": len(ids)}
     refused: dict[str, Message] = {}
-    steps = _steps(cases, patient, (members, held_out), kind=kind, model=model, seed=seed)
+    steps = _steps(cases, patient, members, kind=kind, model=model, seed=seed)
     for test in (test for test in steps if test == "data.labels" or wanted(test, only)):
         unlearned = test == "data.site" and "flagged" not in columns
         found = Message("labels_not_learned") if unlearned else steps[test]()
@@ -92,17 +89,17 @@ def observe_data(
 def _steps(
     cases: Cases,
     patient: IntArray,
-    sides: tuple[CaseRecords, CaseRecords | None],
+    members: CaseRecords,
     *,
     kind: Kind,
     model: OpenedClassifier | None,
     seed: int,
 ) -> dict[str, Callable[[], _Part | Message]]:
     """Name what each test has to look at; sites are compared by what the labels gave."""
-    classes = len(sides[0].classes)
+    classes = len(members.classes)
     return {
         "data.labels": lambda: _labels(cases, patient, kind, classes, seed),
-        "data.duplicates": lambda: _copies(cases, *sides),
+        "data.duplicates": lambda: _copies(cases, members),
         "data.artificial": lambda: _artificial(cases),
         "data.outliers": lambda: _outlying(cases),
         "data.backdoor": lambda: _marks(cases, patient, kind, classes, model, seed),
@@ -184,15 +181,11 @@ def _suspicion(answers: OutOfFold, labels: IntArray, patient: IntArray, seed: in
     return found
 
 
-def _copies(cases: Cases, members: CaseRecords, held_out: CaseRecords | None) -> _Part | Message:
-    """Tell who repeats an earlier patient, and who is repeated among the held-out."""
+def _copies(cases: Cases, members: CaseRecords) -> _Part:
+    """Tell who repeats an earlier patient; ``data.overlap`` has told who is repeated among the held-out."""
     pairs = near_duplicate_cases(members, members).pairs
     later = np.unique(pairs.max(axis=1)) if len(pairs) else np.empty(0, np.int64)
-    found = {"copies": np.isin(cases.subject_ids, later).astype(np.float64)}
-    if held_out is not None:
-        outside = near_duplicate_cases(members, held_out).pairs
-        found["copies_held_out"] = np.isin(cases.subject_ids, outside[:, 0]).astype(np.float64)
-    return found, {}, {}
+    return {"copies": np.isin(cases.subject_ids, later).astype(np.float64)}, {}, {}
 
 
 def _outlying(cases: Cases) -> _Part:
