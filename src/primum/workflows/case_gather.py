@@ -162,11 +162,11 @@ def _joined(sides: list[list[CaseGroup]]) -> CaseGroup:
         for group in side
     ]
     sides.clear()
-    first: list[NDArray[Any]] = []
-    for _ in range(6 + len(known) + len(names)):
-        first.append(np.concatenate([group.pop(0) for group in columns]))
-    ids, subjects, labels, described, buckets, probabilities, *rest = first
-    attributes = dict(zip(known, rest, strict=False))
+    joined: list[NDArray[Any]] = []
+    while columns[0]:
+        joined.append(np.concatenate([group.pop(0) for group in columns]))
+    ids, subjects, labels, described, buckets, probabilities, *rest = joined
+    attributes = dict(zip(known, rest[: len(known)], strict=True))
     scores = dict(zip(names, rest[len(known) :], strict=True))
     return CaseGroup(ids, subjects, labels, attributes, described, buckets, scores, probabilities, logits)
 
