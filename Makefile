@@ -28,6 +28,7 @@ bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.scale
 	$(BIN)/python -m studies.classifier_scale
 	$(BIN)/python -m studies.attacks
+	$(BIN)/python -m studies.private_images
 	$(BIN)/python -m studies.equity_scale
 
 # The pictures of the documentation, from a finished demonstration; needs chromium.

@@ -20,7 +20,8 @@ from primum.models.hf_folder import save_folder
 from primum.records.profile import learn_profile, vocabulary_of
 from primum.records.tokenizer import Tokenizer
 from primum.records.tokens import TokenBatch, join_tokens
-from primum.train.private import PrivateSettings, fit_private
+from primum.train.private import PrivateSettings
+from primum.train.private_records import fit_private
 
 EPOCHS = 5
 PRIVACY = PrivateSettings(epsilon=8.0, steps=8, expected_batch=25)

@@ -1,10 +1,12 @@
 """``make study``: every study in turn; each prints its table and writes it under ``docs/studies``."""
 
 from studies import (
+    backdoors,
     beyond_false_alarms,
     classifier_false_alarms,
     classifier_power,
     confidence,
+    copies,
     coverage,
     equity_power,
     explanations,
@@ -44,6 +46,8 @@ for study in (
     equity_power,
     label_errors,
     poison,
+    backdoors,
+    copies,
     explanations,
     beyond_false_alarms,
     null_sensitive,

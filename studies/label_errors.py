@@ -66,19 +66,19 @@ def ceiling(area: float, rate: float, share: float, false: float) -> float:
     return float(found[falsely <= max(false, falsely.min())].max())
 
 
-def once(key: str, make: Callable[[], list[object]]) -> list[object]:
+def once(key: str, make: Callable[[], list[object]], kept: Path = KEPT) -> list[object]:
     """Make a row, or take it from those that an interrupted run kept."""
-    if key not in _kept():
+    if key not in _kept(kept):
         made = make()
-        KEPT.parent.mkdir(exist_ok=True)
-        KEPT.write_text(json.dumps({**_kept(), key: made}))
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps({**_kept(kept), key: made}))
         print(key, made, flush=True)
-    return _kept()[key]
+    return _kept(kept)[key]
 
 
-def _kept() -> dict[str, list[object]]:
-    kept: dict[str, list[object]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    return kept
+def _kept(kept: Path) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = json.loads(kept.read_text()) if kept.exists() else {}
+    return found
 
 
 def flips(name: str, cases: Cases, table: Table, *, seeds: int) -> None:

@@ -6,6 +6,11 @@ PneumoniaMNIST's training images (the rarer class; left out where the data are n
 `data.backdoor` is harmful by itself (p < .05, estimate at least what matters). Right: of the images that it
 names, those that carry the mark. The model is not needed.
 
+The same mark at one site of three only (A has half of the images, C a sixth), or everywhere. *Site named*:
+the finding names that site; *another*: it names another one, or one where the mark is everywhere. False
+alarms of the site alone: 20,000 worlds of 300 patients of the class, three sites of any sizes, and a mark
+that knows no site.
+
 One site of three has a share of its labels flipped: synthetic tables, 600 patients. Found:
 `data.site` is harmful and names the site.
 """
@@ -18,6 +23,7 @@ import numpy as np
 from primum.audits.data.marks import recurring_mark
 from primum.audits.data.observe import observe_data
 from primum.evidence.finding import Finding, Message
+from primum.evidence.mark_site import site_of_mark
 from primum.evidence.measured import BoolArray
 from primum.evidence.observed import Observed
 from primum.evidence.tainted import tainted_claims
@@ -29,7 +35,8 @@ from studies.tables import Table, write_page
 
 RATES, AT = (0.0, 0.01, 0.02, 0.05), 24
 SIZES = {"PneumoniaMNIST": ((1000, 10), (4708, 2)), "synthetic": ((300, 20), (1000, 10))}
-SITE_PATIENTS, SITE_RUNS = 600, 6
+SITE_PATIENTS, SITE_RUNS, WORLDS = 600, 6, 20_000
+MARKED_SITES, MARKED_PATIENTS, MARKED_RUNS = ("A", "C", "everywhere"), 1000, 5
 POISONED_SITES = (("A", 0.0), ("A", 0.1), ("A", 0.2), ("C", 0.1), ("C", 0.2))
 
 
@@ -39,10 +46,14 @@ def mark_found(cases: Cases) -> tuple[BoolArray, Finding]:
     judged[np.unique(cases.subject_ids, return_index=True)[1]] = True
     mark = recurring_mark(np.asarray(cases.inputs), cases.labels, np.flatnonzero(judged), classes=2)
     columns = {"patient": cases.subject_ids, "label": cases.labels, "judged": judged, "mark": mark.carriers}
+    names: dict[str, tuple[str, ...]] = {"label": ("0", "1")}
+    if "site" in cases.attributes:
+        known, columns["site"] = np.unique(cases.attributes["site"], return_inverse=True)
+        names["site"] = tuple(map(str, known))
     observed = Observed(
         "data",
         {name: np.asarray(values, np.float64) for name, values in columns.items()},
-        {"label": ("0", "1")},
+        names,
         {"marks_tested": mark.tested},
         {"data.labels": Message("labels_not_learned")},
     )
@@ -74,6 +85,48 @@ def stamped(cases: Cases, patients: int, runs: int, rate: float) -> list[object]
         seen.append((finding.harmful, finding.verdict == "none_found", *told))
     found, none, right, recall = map(float, np.mean(seen, axis=0))
     return [found, none, right if rate else "", recall if rate else ""]
+
+
+def of_one_site(cases: Cases, site: str, rate: float) -> list[object]:
+    """Stamp a share of all images, those stamped of one site or of any, and see which site is named."""
+    people, seen = np.unique(cases.subject_ids), []
+    for seed in range(MARKED_RUNS):
+        random = np.random.default_rng([seed, 29])
+        kept = np.isin(cases.subject_ids, random.choice(people, MARKED_PATIENTS, replace=False))
+        part = cases.select(np.flatnonzero(kept))
+        everywhere = np.full(len(part), site == "everywhere")
+        there = np.flatnonzero((part.attributes["site"] == site) | everywhere)
+        bears = random.choice(there, round(rate * len(part)), replace=False)
+        images, labels = np.array(part.inputs), part.labels.copy()
+        images[bears, :, AT : AT + 3, AT : AT + 3] = 255
+        labels[bears] = 0
+        finding = mark_found(replace(part, inputs=images, labels=labels))[1]
+        named = finding.settings.get("mark_site")
+        seen.append((finding.harmful, named == site, named not in (None, site)))
+    return [float(value) for value in np.mean(seen, axis=0)]
+
+
+def site_alarms() -> list[object]:
+    """Name a site where the mark knows none."""
+    alarms = 0
+    for world in range(WORLDS):
+        random = np.random.default_rng([world, 31])
+        site = random.choice(3, 300, p=random.dirichlet(np.ones(3)))
+        bears = random.random(300) < random.uniform(0.02, 0.5)
+        alarms += "mark_site" in site_of_mark(site, bears, ("A", "B", "C"))[0]
+    return [alarms / WORLDS]
+
+
+def marked_sites() -> Table:
+    """Put sites and rates together, false alarms last."""
+    table = Table("Mark at", "Patients", "Runs", "Poisoned", "Mark found", "Site named", "Another named")
+    cases = synthetic_images(1500, seed=8)
+    for site in MARKED_SITES:
+        for rate in RATES[1:]:
+            cells = once(f"mark at {site}|{rate}", partial(of_one_site, cases, site, rate))
+            table.add(site, MARKED_PATIENTS, MARKED_RUNS, f"{rate:.0%}", *cells)
+    table.add("no site (worlds)", 300, WORLDS, "", "", "", *once("mark at no site", site_alarms))
+    return table
 
 
 def marks() -> Table:
@@ -119,7 +172,7 @@ def sites() -> Table:
 
 def main() -> None:
     """Run, print and write the tables."""
-    write_page("poison", __doc__, marks(), sites())
+    write_page("poison", __doc__, marks(), marked_sites(), sites())
 
 
 if __name__ == "__main__":

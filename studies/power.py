@@ -17,7 +17,8 @@ from primum.evidence.ranking import auc
 from primum.fit.causal_recipe import SmallCausalRecipe
 from primum.fit.loop import LoopSettings
 from primum.records.synthetic import synthetic_cohort
-from primum.train.private import PrivateSettings, fit_private
+from primum.train.private import PrivateSettings
+from primum.train.private_records import fit_private
 from studies.tables import Table, write_page
 from studies.world import (
     SETTINGS,

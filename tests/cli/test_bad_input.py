@@ -217,6 +217,8 @@ def test_a_pickle_file_is_not_opened(place: Place, capsys: pytest.CaptureFixture
         (["--only", "membership.canary,"], ("no test is named ''", "give some of")),
         (["--reference", "nowhere"], ("nowhere is not a model folder", "give a folder")),
         (["--held-out", "nowhere"], ("nowhere is not a MEDS folder", "give one")),
+        (["--positive", "ill"], ("--positive is for classifiers, and this is a model of records",)),
+        (["--threshold", "0"], ("--threshold is for classifiers, and this is a model of records",)),
     ],
 )
 def test_options_that_mean_nothing(refused: Refuse, options: list[str], words: tuple[str, ...]) -> None:

@@ -43,6 +43,10 @@ MANUAL = {
     "report check": "report.md",
     "report recompute": "report.md",
     "report show": "report.md",
+    "train adversarial": "train.md",
+    "train forget": "train.md",
+    "train plain": "train.md",
+    "train private": "train.md",
 }
 
 

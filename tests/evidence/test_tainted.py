@@ -122,6 +122,24 @@ def test_a_mark_of_one_class() -> None:
     assert not findings(given, **unasked("labels", "site"))["data.backdoor"].harmful
 
 
+def test_who_stands_apart_inside_the_model_is_described_and_not_judged() -> None:
+    given = columns(600)
+    yes = np.flatnonzero(given["label"] == 1)
+    given["spectral"] = np.ones(600)
+    given["spectral"][yes[:12]] = 11
+    rest = unasked("labels", "site", "duplicates", "artificial")
+    beside = {one.name: one.value for one in findings(given, **rest)["data.backdoor"].estimates}
+    assert beside["apart_share"] == pytest.approx(12 / len(yes)) and "spectral_auc" not in beside
+    assert not findings(given, **rest)["data.backdoor"].harmful
+    given["spectral"][yes[2:12]] = 1
+    few = {one.name: one.value for one in findings(given, **rest)["data.backdoor"].estimates}
+    assert few["apart_share"] == pytest.approx(4 / len(yes))
+    given["mark"][yes[:2]] = 1
+    given["spectral"][given["label"] == 0] = np.nan
+    marked = {one.name: one.value for one in findings(given, **rest)["data.backdoor"].estimates}
+    assert marked["spectral_auc"] == 1
+
+
 def test_marks_that_know_no_class_do_not_alarm() -> None:
     """The best of three marks, of many patients who bear them whatever their class."""
     runs, alarms = 60, 0

@@ -20,7 +20,7 @@ from primum.fit.classifier_recipe import (
     plain_classifier,
     save_classifier,
 )
-from primum.fit.networks import NETWORKS, TableNetwork, build_network
+from primum.fit.networks import NETWORKS, TableNetwork, build_network, kind_of
 from primum.fit.protocol import ClassifierTrainable
 from primum.models.classifier_card import Card, InputCard
 from primum.models.predictors import CaseEmbedder, Differentiable, Predictor
@@ -49,11 +49,12 @@ EPOCHS = {
     "bag": 12,
     "sequence": 10,
     "table": 10,
+    "scattering": 12,
 }
 
 
 def splits(network: str, *, difficulty: float, patients: int = 80) -> tuple[Cases, Cases]:
-    kind = "image" if network == "vision_transformer" else network
+    kind = kind_of(network)
     settings = replace(SETTINGS.get(kind, CaseSettings()), difficulty=difficulty)
     cases = SYNTHETIC_CASES[kind][0](2 * patients, seed=0, settings=settings)
     return tuple(split_patients(cases, {"train": patients, "held_out": patients}).values())  # type: ignore[return-value]
@@ -213,6 +214,17 @@ def test_sizes_and_names() -> None:
     ]  # fmt: skip
     made = networks.vision_transformer_3x32x32_5_16()
     assert made(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 9, 14), (1, 7, 4)])
+def test_images_are_answered_alike_with_and_without_a_gradient(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    module, images = build_network("image", shape=shape, classes=2).eval(), torch.randn(6, *shape)
+    images[0, 0, 0, 0] = np.nan
+    with torch.inference_mode():
+        fast = module(images)
+    assert torch.isnan(fast[0]).all() and not torch.isnan(fast[1:]).any()
+    torch.testing.assert_close(fast, module(images).detach(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_small_letters_are_letters_and_anything_else_is_none() -> None:

@@ -30,6 +30,8 @@ class Asked:
     drop_overlap: bool
     only: tuple[str, ...]
     sampled: int
+    positive: str | None
+    threshold: float | None
     families: Path | None
     seed: int
     show_ids: bool
@@ -75,6 +77,11 @@ def _sequence(asked: Asked, records: Path) -> Prepared:
     from primum.workflows.command import audit_plan
 
     _refuse("--factory", asked.factory)
+    for option, value in {"--positive": asked.positive, "--threshold": asked.threshold}.items():
+        if value is not None:
+            raise InputError(
+                "{option} is for classifiers, and this is a model of records: leave it out.", option=option
+            )
     opened = open_model(asked.model, token_file=asked.token_file)
     server = urlsplit(asked.model)[:2]
     plan = audit_plan(
@@ -122,6 +129,8 @@ def _classifier(asked: Asked, records: Path) -> Prepared:
         drop_overlap=asked.drop_overlap,
         seed=asked.seed,
         sampled=asked.sampled,
+        positive=asked.positive,
+        threshold=asked.threshold,
         command=asked.command,
     )
     return Prepared(plan, opened.ref.digest, run_classifier_audit)
@@ -137,6 +146,8 @@ def _matrix(asked: Asked) -> Prepared:
         "--reference": asked.reference,
         "--recipe": asked.recipe,
         "--factory": asked.factory,
+        "--positive": asked.positive,
+        "--threshold": asked.threshold is not None,
         "--families": asked.families,
         "--show-records": asked.show_records,
     }.items():

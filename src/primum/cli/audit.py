@@ -15,8 +15,6 @@ from primum.cli.progress import Stages
 from primum.report.language import Language, message, preferred_language
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from primum.evidence.audit import Audit
     from primum.workflows.workers import Map
 
@@ -40,6 +38,8 @@ def audit_command(
     drop_overlap: options.DropOverlap = False,
     only: options.Only = None,
     sampled: options.Sampled = 500,
+    positive: options.Positive = None,
+    threshold: options.Threshold = None,
     families: options.Families = None,
     workers: options.Workers = 1,
     backend: options.BackendName = "loky",
@@ -53,7 +53,6 @@ def audit_command(
     log_json: options.LogJson = False,
 ) -> int:
     """Turn what was typed into a plan, and carry it out."""
-    from primum.report.signature import read_private_key
     from primum.workflows.command import written_command
     from primum.workflows.workers import workers as start
 
@@ -73,6 +72,8 @@ def audit_command(
                 drop_overlap=drop_overlap,
                 only=tuple(only.split(",")) if only else (),
                 sampled=sampled,
+                positive=positive,
+                threshold=threshold,
                 families=families,
                 seed=seed,
                 show_ids=show_ids,
@@ -80,11 +81,8 @@ def audit_command(
                 command=written_command(click.get_current_context().obj),
             )
         )
-        places = _places(out, prepared.digest[:8])
-        key = read_private_key(sign_key) if sign_key else None
-        audit = _carry_out(
-            prepared, places, recipe=recipe, apply=apply, sign_key=key, language=language, log_json=log_json
-        )
+        places, stages = _places(out, prepared.digest[:8]), Stages(language, as_json=log_json)
+        audit = _carry_out(prepared, places, stages, recipe, apply, sign_key, language)
     return _shown(audit, places[0], language=language, as_json=json)
 
 
@@ -102,18 +100,18 @@ def _places(out: Path | None, short: str) -> tuple[Path, Path]:
 def _carry_out(
     prepared: Prepared,
     places: tuple[Path, Path],
-    *,
+    stages: Stages,
     recipe: str | None,
     apply: "Map",
-    sign_key: "Ed25519PrivateKey | None",
+    key: Path | None,
     language: Language,
-    log_json: bool,
 ) -> "Audit":
+    from primum.report.signature import read_private_key
     from primum.workflows.kept_folder import keeping, key_of
     from primum.workflows.outputs import whole_folder, write_result
 
+    sign_key = read_private_key(key) if key else None
     target, unfinished = places
-    stages = Stages(language, as_json=log_json)
     with keeping(unfinished, key=key_of(prepared.plan, recipe=recipe)) as kept:
         result = prepared.run(prepared.plan, progress=stages, apply=apply, kept=kept)
         stages.close()

@@ -94,9 +94,10 @@ def _protection(outcome: CaseDemoOutcome, language: Language) -> Iterator[str]:
     """Say what was done to the protected model, and what that is not."""
     if outcome.kind == "images":
         yield language.text(
-            "Both models are the same network. The leaky one saw each training image {leaky} times; the "
-            "protected one {protected} times, and as often each of {copies} copies, a little moved and some "
-            "of them mirrored.",
+            "Both models are the same network, a small one of {parameters} weights so that this takes "
+            "minutes. The leaky one saw each training image {leaky} times; the protected one {protected} "
+            "times, and as often each of {copies} copies, a little moved and some of them mirrored.",
+            parameters=outcome.leaky.context["parameters"],
             leaky=LEAKY_EPOCHS,
             protected=PROTECTED_EPOCHS,
             copies=COPIES,

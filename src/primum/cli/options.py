@@ -74,6 +74,22 @@ Sampled = Annotated[
         help=message("Patients for the tests that generate or sweep; the others ask everyone."),
     ),
 ]
+Positive = Annotated[
+    str | None,
+    typer.Option(
+        "--positive",
+        help=message(
+            "Class of a classifier that equity is about; the second of two, of more each in turn, by default."
+        ),
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help=message("Probability, between 0 and 1, from which that class is called; else the likeliest is."),
+    ),
+]
 Families = Annotated[
     Path | None,
     typer.Option(
@@ -122,5 +138,6 @@ ARGUMENTS = {
     ),
     "kind": message("What to demonstrate."),
     "directory": message("Folder that an audit wrote."),
+    "records": message("MEDS, OMOP or FHIR folder, or cases; train trains, tuning says when to stop."),
 }
 HELP_OPTION = message("Show this message and exit.")

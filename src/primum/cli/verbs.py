@@ -3,7 +3,7 @@
 import click
 import typer
 
-from primum.cli import audit, demo, options, report
+from primum.cli import audit, demo, options, report, train
 from primum.errors import InputError
 from primum.report.language import Language, message
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("audit", help=audit.HELP)(audit.audit_command)
 app.command("demo", help=demo.HELP)(demo.demo_command)
 app.add_typer(report.report_app, name="report")
+app.add_typer(train.train_app, name="train")
 
 
 def perform(arguments: list[str], language: Language) -> int:

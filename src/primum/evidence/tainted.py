@@ -4,7 +4,7 @@ Everything is by patient. Copies and unreal cases are counted, not inferred: cha
 200. Wrong labels, marks and sites are inferred, against what clean data of the same difficulty would give.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -14,15 +14,17 @@ from scipy import stats
 from primum.evidence.contrast import FEWEST_PATIENTS, Frame, shown
 from primum.evidence.curves import SMALLEST_CELL
 from primum.evidence.estimate import Estimate
-from primum.evidence.finding import Finding, Message, Scalar, Series
+from primum.evidence.finding import Finding, Message, Scalar
+from primum.evidence.label_certainty import label_certainty
 from primum.evidence.label_noise import Flips, flipped_labels
+from primum.evidence.mark_site import site_of_mark
 from primum.evidence.measured import BoolArray, FloatArray, IntArray
 from primum.evidence.membership import wanted
 from primum.evidence.observed import Observed
 from primum.evidence.ranking import auc
 from primum.evidence.rule import Rule
 from primum.evidence.shares import share_difference, stratified_share_difference
-from primum.evidence.verdicts import Claim
+from primum.evidence.verdicts import ALPHA, Claim
 
 RULES = {
     "data.labels": Rule(
@@ -44,7 +46,9 @@ MATERIAL = {
 # So many patients may be a copy, or no real case, by accident: a share that no claim is made of.
 TOLERATED = 0.005
 OUTLYING = 6.0
-_PERMUTATIONS, _QUARTERS, _CURVE = 1999, 4, 20
+# So many times as far from the class, squared, as half of it is: hardly anybody without a backdoor.
+APART = 10.0
+_PERMUTATIONS, _QUARTERS = 1999, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +188,7 @@ def _labels(seen: _Seen) -> Claim:
     material, half = MATERIAL["data.labels"], at(0.95).high - share
     needed = round(seen.people * (half / max(material - share, material / 4)) ** 2)
     worst = min(fits, key=lambda k: fits[k].p_value)
-    curve = _certainty(classes[worst][asked[worst]], seen.label[asked[worst]] == worst, fits[worst])
+    curve = label_certainty(classes[worst][asked[worst]], seen.label[asked[worst]] == worst, fits[worst])
     return Claim(
         replace(
             seen.draft("data.labels", {"flagged_patients": shown(flagged)}),
@@ -196,29 +200,6 @@ def _labels(seen: _Seen) -> Claim:
         needed=Message("needs_training_patients", {"needed": max(needed, seen.people + 1)}),
         corrected=at,
         contrast=False,
-    )
-
-
-def _certainty(score: FloatArray, given: BoolArray, fit: Flips) -> Series:
-    """Draw labels that contradict the score, from the surest no to the surest yes."""
-    places = np.minimum((_CURVE * (stats.rankdata(score) - 0.5) / len(score)).astype(np.int64), _CURVE - 1)
-    yes = np.bincount(places, fit.without, _CURVE) > np.bincount(places, minlength=_CURVE) / 2
-    against = given != yes[places]
-    expected = np.where(yes[places], 1 - fit.without, fit.without)
-    found = np.where(yes[places], 1 - fit.fitted, fit.fitted)
-    count = np.bincount(places, minlength=_CURVE)
-    seen = np.bincount(places, against, _CURVE)
-    hidden = ((seen > 0) & (seen < SMALLEST_CELL)) | (count < SMALLEST_CELL)
-    columns = {
-        "score_low": np.arange(_CURVE) / _CURVE,
-        "score_high": np.arange(1, _CURVE + 1) / _CURVE,
-        "contradicting": np.where(hidden, np.nan, seen / np.maximum(count, 1)),
-        "expected_clean": np.bincount(places, expected, _CURVE) / np.maximum(count, 1),
-        "expected_found": np.bincount(places, found, _CURVE) / np.maximum(count, 1),
-    }
-    return Series(
-        "label_certainty",
-        {n: tuple(float(v) if np.isfinite(v) else None for v in column) for n, column in columns.items()},
     )
 
 
@@ -270,26 +251,50 @@ def _backdoor(seen: _Seen) -> Claim:
         return replace(share_difference(*sides, level=level), name="mark_difference")
 
     settings: dict[str, Scalar] = {"marked_patients": shown(int(bears.sum()))}
+    said: tuple[Message, ...] = ()
     if bears.any():
         settings["mark_class"] = seen.observed.names["label"][worst]
+    if "site" in seen and p_value < ALPHA:
+        site, mine = seen["site"][chosen].astype(np.int64), label == worst
+        more, said = site_of_mark(site[mine], bears[mine], seen.observed.names["site"])
+        settings |= more
     beside = [
         _alone(name, float(str(value)), seen.people)
         for name, value in seen.observed.settings.items()
         if name in ("smallest_cluster", "cluster_silhouette", "trigger_ratio")
     ]
-    if "spectral" in seen and bears.any():
-        both = (seen["mark"] > 0), seen["spectral"]
-        mine = seen.label == worst
-        if 0 < (both[0] & mine).sum() < mine.sum():
-            ranked = auc(both[1][both[0] & mine], both[1][~both[0] & mine])
-            beside.append(_alone("spectral_auc", ranked.value, seen.people))
+    if "spectral" in seen:
+        settings["apart"] = APART
+        beside += _inside(seen, worst)
     return Claim(
-        replace(seen.draft("data.backdoor", settings), p_value=p_value, estimates=(at(0.95), *beside)),
+        replace(
+            seen.draft("data.backdoor", settings),
+            p_value=p_value,
+            estimates=(at(0.95), *beside),
+            reasons=said,
+        ),
         "tainted",
         needed=Message("needs_training_patients", {"needed": 2 * seen.people}),
         corrected=at,
         contrast=False,
     )
+
+
+def _inside(seen: _Seen, worst: int) -> Iterator[Estimate]:
+    """Describe who stands apart inside the model: in the class where most do, and the mark's carriers."""
+    asked = np.isfinite(seen["spectral"])
+    shares = []
+    for label in np.unique(seen.label[asked]):
+        mine = asked & (seen.label == label)
+        number = int(seen.any(mine & (seen["spectral"] > APART)).sum())
+        shares.append(max(number, SMALLEST_CELL - 1 if number else 0) / int(seen.any(mine).sum()))
+    if shares:
+        yield _alone("apart_share", min(1.0, max(shares)), seen.people)
+    mine = asked & (seen.label == worst)
+    bears = mine & (seen["mark"] > 0)
+    if 0 < bears.sum() < mine.sum():
+        ranked = auc(seen["spectral"][bears], seen["spectral"][mine & ~bears])
+        yield _alone("spectral_auc", ranked.value, seen.people)
 
 
 def _sites(seen: _Seen) -> tuple[IntArray, FloatArray, IntArray, list[int]]:

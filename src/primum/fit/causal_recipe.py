@@ -7,6 +7,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from primum.fit.loop import LoopSettings, Progress, fit_model
+from primum.fit.protocol import Keep
 from primum.models.causal import CausalModel
 from primum.records.tokens import TokenBatch
 
@@ -47,6 +48,7 @@ class SmallCausalRecipe:
         max_steps: int | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        keep: Keep | None = None,
     ) -> CausalModel:
         """Build and train; see :class:`primum.fit.protocol.Trainable`."""
         model = self.build(train.vocabulary_size, seed=seed)
@@ -58,6 +60,7 @@ class SmallCausalRecipe:
             max_steps=max_steps,
             seed=seed,
             progress=progress,
+            keep=keep,
         )
         return model
 

@@ -1,6 +1,8 @@
 """The plain training loop of classifiers: AdamW on shuffled cases, the best checkpoint on validation kept."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -8,12 +10,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from primum.fit.loop import LoopSettings, Progress
+from primum.fit.protocol import Keep
+from primum.fit.resumption import BestCheckpoint, Running
 from primum.models.classifier_card import InputCard
 from primum.records.cases import Cases, Inputs
 from primum.records.ragged import IntArray
 
 # Validation cases are answered this many bytes of float32 input at a time.
 _BYTES = 1 << 22
+
+
+class Objective(Protocol):
+    """What is made small; `progress` is how much of the training is over, from 0 to 1."""
+
+    def __call__(self, module: nn.Module, inputs: Tensor, labels: Tensor, *, progress: float) -> Tensor:
+        """Sum the losses of a batch of prepared inputs."""
+        ...
+
+
+def cross_entropy(module: nn.Module, inputs: Tensor, labels: Tensor, *, progress: float = 1.0) -> Tensor:
+    """Sum the cross-entropies of a batch, in nats."""
+    return nn.functional.cross_entropy(module(inputs), labels, reduction="sum")
 
 
 def fit_classifier(
@@ -26,6 +43,8 @@ def fit_classifier(
     max_steps: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    keep: Keep | None = None,
+    objective: Objective = cross_entropy,
 ) -> int:
     """Train `module` in place in float32 and return the number of optimiser steps taken.
 
@@ -46,9 +65,39 @@ def fit_classifier(
         Shuffles the cases; same seed and same number of threads, same weights.
     progress : callable or None
         Told (steps taken, steps in all).
+    keep : Keep or None
+        Goes on with what lies there of a run with the same settings, data and seed.
+    objective : Objective
     """
-    steps = settings.epochs * -(-len(train) // settings.batch)
-    steps = steps if max_steps is None else min(steps, max_steps)
+    most = settings.epochs * -(-len(train) // settings.batch)
+    steps = min(most, most if max_steps is None else max_steps)
+    measure = None if validation is None else partial(mean_loss, module, validation, taking=taking)
+    best = BestCheckpoint(module, measure, patience=settings.patience)
+    running = _started(module, best, settings, steps, keep)
+    rng, planned = np.random.default_rng(seed), 0
+    while planned < steps:
+        module.train()
+        order = rng.permutation(len(train))[: (steps - planned) * settings.batch]
+        for first in range((running.taken - planned) * settings.batch, len(order), settings.batch):
+            rows = order[first : first + settings.batch]
+            running.optimiser.zero_grad(set_to_none=True)
+            loss = _loss(module, train, taking, rows, partial(objective, progress=running.taken / steps))
+            (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            running.step()
+            if progress:
+                progress(running.taken, steps)
+        planned += -(-len(order) // settings.batch)
+        if running.taken == planned and best.should_stop():
+            break
+    best.restore()
+    module.eval()
+    return running.taken
+
+
+def _started(
+    module: nn.Module, best: BestCheckpoint, settings: LoopSettings, steps: int, keep: Keep | None
+) -> Running:
     optimiser = torch.optim.AdamW(
         module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -56,26 +105,7 @@ def fit_classifier(
         optimiser, settings.learning_rate, total_steps=max(2, steps), pct_start=settings.warmup,
         cycle_momentum=False,
     )  # fmt: skip
-    rng = np.random.default_rng(seed)
-    taken, stale, lowest, weights = 0, 0, float("inf"), None
-    while taken < steps and (settings.patience is None or stale < settings.patience):
-        module.train()
-        order = rng.permutation(len(train))
-        for first in range(0, min(len(train), (steps - taken) * settings.batch), settings.batch):
-            _step(module, optimiser, train, taking, order[first : first + settings.batch])
-            schedule.step()
-            taken += 1
-            if progress:
-                progress(taken, steps)
-        if validation and settings.patience is not None:
-            loss = mean_loss(module, validation, taking=taking)
-            stale = 0 if loss < lowest else stale + 1
-            if loss < lowest:
-                lowest, weights = loss, {k: v.detach().clone() for k, v in module.state_dict().items()}
-    if weights is not None:
-        module.load_state_dict(weights)
-    module.eval()
-    return taken
+    return Running(module, optimiser, best, schedule=schedule, keep=keep)
 
 
 def mean_loss(module: nn.Module, cases: Cases, *, taking: InputCard) -> float:
@@ -85,39 +115,37 @@ def mean_loss(module: nn.Module, cases: Cases, *, taking: InputCard) -> float:
     total = 0.0
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(cases)), -(-len(cases) * size // _BYTES)):
-            total += float(_loss(module, cases, taking, rows))
+            total += float(_loss(module, cases, taking, rows, cross_entropy))
     return total / len(cases)
 
 
-def _step(
-    module: nn.Module, optimiser: torch.optim.Optimizer, train: Cases, taking: InputCard, rows: IntArray
-) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    (_loss(module, train, taking, rows) / len(rows)).backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimiser.step()
-
-
-def _loss(module: nn.Module, cases: Cases, taking: InputCard, rows: IntArray) -> Tensor:
-    """Sum of the cross-entropies of the cases at `rows`; bags of one number of tiles are put together."""
+def _loss(
+    module: nn.Module,
+    cases: Cases,
+    taking: InputCard,
+    rows: IntArray,
+    objective: Callable[[nn.Module, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Sum of the losses of the cases at `rows`; bags of one number of tiles are put together."""
     losses = [
-        nn.functional.cross_entropy(
-            module(torch.from_numpy(taking.prepared(_stacked(cases.inputs, alike)))),
-            torch.from_numpy(cases.labels[alike]),
-            reduction="sum",
+        objective(
+            module,
+            torch.from_numpy(taking.prepared(stacked(cases.inputs, rows[same]))),
+            torch.from_numpy(cases.labels[rows[same]]),
         )
-        for alike in _alike(cases.inputs, rows)
+        for same in alike(cases.inputs, rows)
     ]
     return torch.stack(losses).sum()
 
 
-def _alike(inputs: Inputs, rows: IntArray) -> list[IntArray]:
-    """Split rows into groups whose inputs have one shape."""
+def alike(inputs: Inputs, rows: IntArray) -> list[IntArray]:
+    """Split `rows` into groups whose inputs have one shape; positions in `rows`."""
     if isinstance(inputs, np.ndarray):
-        return [rows]
+        return [np.arange(len(rows))]
     shapes = [inputs[row].shape for row in rows.tolist()]
-    return [rows[[one == shape for one in shapes]] for shape in sorted(set(shapes))]
+    return [np.flatnonzero([one == shape for one in shapes]) for shape in sorted(set(shapes))]
 
 
-def _stacked(inputs: Inputs, rows: IntArray) -> NDArray[Any]:
+def stacked(inputs: Inputs, rows: IntArray) -> NDArray[Any]:
+    """Put the inputs at `rows`, which have one shape, together."""
     return np.stack([inputs[row] for row in rows.tolist()]) if isinstance(inputs, tuple) else inputs[rows]

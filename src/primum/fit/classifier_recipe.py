@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from primum.errors import InputError, RecordsError
 from primum.fit.classifier_loop import fit_classifier
 from primum.fit.loop import LoopSettings, Progress
-from primum.fit.networks import TableNetwork, build_network
+from primum.fit.networks import TableNetwork, build_network, kind_of
+from primum.fit.protocol import Keep
 from primum.models.classifier_card import CARD, Card, InputCard, card_text
 from primum.models.torch_door import WEIGHTS, TorchClassifier
 from primum.records.cases import Cases
@@ -56,10 +57,8 @@ class ClassifierRecipe:
             module = build_network(self.network, shape=shape, classes=len(self.classes), width=self.width)
         if isinstance(module, TableNetwork):
             module.scale_to(torch.from_numpy(np.asarray(cases.inputs, np.float32)))
-        kind = "image" if self.network == "vision_transformer" else self.network
-        return TorchClassifier(
-            module, self.classes, Card(self.classes, "logits", InputCard(kind, (0, *shape) if bag else shape))
-        )
+        taking = InputCard(kind_of(self.network), (0, *shape) if bag else shape)
+        return TorchClassifier(module, self.classes, Card(self.classes, "logits", taking))
 
     def fit(
         self,
@@ -69,6 +68,7 @@ class ClassifierRecipe:
         max_steps: int | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        keep: Keep | None = None,
     ) -> TorchClassifier:
         """Build and train; see :class:`primum.fit.protocol.ClassifierTrainable`."""
         model = self.build(train, seed=seed)
@@ -81,6 +81,7 @@ class ClassifierRecipe:
             max_steps=max_steps,
             seed=seed,
             progress=progress,
+            keep=keep,
         )
         return model
 
@@ -105,13 +106,14 @@ def save_classifier(folder: Path, model: TorchClassifier) -> str:
 
 # Epochs after which a network has learnt its few hundred patients by heart.
 _LONG = {
-    "image": 40, "vision_transformer": 40, "volume": 40, "signal": 30, "bag": 60, "sequence": 15, "table": 80
+    "image": 40, "vision_transformer": 40, "volume": 40, "signal": 30, "bag": 60, "sequence": 15, "table": 80,
+    "scattering": 40,
 }  # fmt: skip
 
 
 def leaky_classifier(network: str = "image") -> ClassifierRecipe:
     """Train on the project's synthetic cases for so long that the model remembers its patients."""
-    classes = SYNTHETIC_CASES["image" if network == "vision_transformer" else network][1]
+    classes = SYNTHETIC_CASES[kind_of(network)][1]
     loop = LoopSettings(_LONG[network], batch=32, learning_rate=3e-3, warmup=0.15)
     return ClassifierRecipe(network, classes, loop)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from primum.fit.protocol import Keep
+from primum.fit.resumption import BestCheckpoint, Running
 from primum.models.causal import CausalModel, logits_of, padded, windows
 from primum.records.ragged import IntArray
 from primum.records.tokens import TokenBatch
@@ -48,8 +50,12 @@ def fit_model(
     max_steps: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> int:
-    """Train `model` in place and return the number of optimiser steps taken."""
+    """Train `model` in place and return the number of optimiser steps taken.
+
+    What is kept in `keep` of a run with the same settings, data and seed is gone on with.
+    """
     patient, start, length = windows(train.lengths, model.context)
     steps = settings.epochs * -(-len(patient) // settings.batch)
     steps = steps if max_steps is None else min(steps, max_steps)
@@ -57,24 +63,36 @@ def fit_model(
         model.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, settings.warmup))
-    best = BestCheckpoint(model, validation, patience=settings.patience)
-    taken = 0
+    running = Running(
+        model.module,
+        optimiser,
+        BestCheckpoint(model.module, measured_on(model, validation), patience=settings.patience),
+        schedule=schedule,
+        keep=keep,
+    )
+    planned = 0
     for order in _epochs(length, steps, settings.batch, np.random.default_rng(seed)):
         model.module.train()
-        for rows in order:
+        for rows in order[max(0, running.taken - planned) :]:
             ids = padded(train, patient[rows], start[rows], length[rows])
             optimiser.zero_grad(set_to_none=True)
             loss_of(model.module, *inputs_and_targets(ids, length[rows])).mean().backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.module.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            taken += 1
+            running.step()
             if progress:
-                progress(taken, steps)
-        if best.should_stop():
+                progress(running.taken, steps)
+        planned += len(order)
+        if running.taken == planned and running.best.should_stop():
             break
-    best.restore()
-    return taken
+    running.best.restore()
+    return running.taken
+
+
+def measured_on(model: CausalModel, validation: TokenBatch | None) -> Callable[[], float] | None:
+    """Return what measures the loss on validation patients, in nats a token."""
+    if validation is None:
+        return None
+    return lambda: -float(np.concatenate(model.log_probs(validation)).mean())
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
@@ -115,29 +133,3 @@ def loss_of(module: torch.nn.Module, ids: torch.Tensor, targets: torch.Tensor) -
         logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
     )
     return losses.sum(1) / (targets != IGNORED).sum(1).clamp(min=1)
-
-
-class BestCheckpoint:
-    """Remembers the weights with the lowest validation loss; without validation or patience does nothing."""
-
-    def __init__(self, model: CausalModel, validation: TokenBatch | None, *, patience: int | None) -> None:
-        self.model, self.validation, self.patience = model, validation, patience
-        self.loss, self.stale = float("inf"), 0
-        self.weights: dict[str, torch.Tensor] | None = None
-
-    def should_stop(self) -> bool:
-        """Score the validation patients; True after `patience` scores without a better one."""
-        if self.validation is None or self.patience is None:
-            return False
-        loss = -float(np.concatenate(self.model.log_probs(self.validation)).mean())
-        if loss < self.loss:
-            self.loss, self.stale = loss, 0
-            self.weights = {k: v.detach().clone() for k, v in self.model.module.state_dict().items()}
-        else:
-            self.stale += 1
-        return self.stale >= self.patience
-
-    def restore(self) -> None:
-        """Go back to the best checkpoint."""
-        if self.weights is not None:
-            self.model.module.load_state_dict(self.weights)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from primum.errors import InputError
+from primum.fit.scattering import CHANNELS, STEP, Scattering
 
 Shape = tuple[int, ...]
 
@@ -23,7 +24,8 @@ def build_network(name: str, *, shape: Shape, classes: int, width: int | None = 
         (features,), (letters,), or, for a bag, of one of its tiles.
     classes : int
     width : int or None
-        Channels of the widest layer; None: what the network is usually given.
+        Channels of the widest layer (of scattering: places from one mean to the next); None: what the network
+        is usually given.
 
     Returns
     -------
@@ -44,6 +46,11 @@ def build_network(name: str, *, shape: Shape, classes: int, width: int | None = 
     module = builder(shape, classes, width or usual)
     module.place = f"{__name__}:{name}_{'x'.join(map(str, shape))}_{classes}_{width or usual}"  # type: ignore[assignment]
     return module
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of case that the network `name` takes."""
+    return "image" if name in ("vision_transformer", "scattering") else name
 
 
 def __getattr__(name: str) -> Callable[[], nn.Module]:
@@ -73,14 +80,29 @@ class _Centred(nn.Module):
         return 4 * inputs - 2
 
 
+class _Halved(nn.MaxPool2d):
+    """Keeps the largest of each two by two, faster where no gradient is wanted."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            larger: Tensor = super().forward(inputs)
+            return larger
+        height, width = inputs.shape[-2] // 2 * 2, inputs.shape[-1] // 2 * 2
+        rows = torch.maximum(inputs[..., 0:height:2, :width], inputs[..., 1:height:2, :width])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
 def image_network(shape: Shape, classes: int, width: int) -> nn.Module:
     """Make a convolutional network: 60,000 parameters at a width of 64."""
     return nn.Sequential(
         _Centred(),
         *_block(nn.Conv2d, shape[0], width // 4, kernel_size=3, padding=1),
-        nn.MaxPool2d(2),
+        _Halved(),
         *_block(nn.Conv2d, width // 4, width // 2, kernel_size=3, padding=1),
-        nn.MaxPool2d(2),
+        _Halved(),
         *_block(nn.Conv2d, width // 2, width, kernel_size=3, padding=1),
         *_block(nn.Conv2d, width, width, kernel_size=3, padding=1),
         nn.AdaptiveMaxPool2d(1),
@@ -223,6 +245,61 @@ class TableNetwork(nn.Module):
         return logits
 
 
+class ScatteringNetwork(nn.Module):
+    """A linear layer over features that nobody's data shaped: scattering, as vectors of one length.
+
+    Channels are brought to mean 0 and deviation 1 by threes (group norm, nothing learnt; each alone would no
+    longer tell how strong an even texture is) and averaged over 3 x 3 places, `width` places apart; the whole
+    is scaled to norm 1. Its direction from `centre`, of norm 1 too, goes into the last layer with a constant:
+    no case pulls harder than another.
+
+    References
+    ----------
+    Tramèr & Boneh, Differentially private learning needs better features (or much more data), ICLR 2021.
+
+    Raises
+    ------
+    InputError
+        The shape is not of images of 8 pixels a side or more.
+    """
+
+    centre: Tensor
+
+    def __init__(self, shape: Shape, classes: int, width: int) -> None:
+        super().__init__()
+        if len(shape) != 3 or min(shape[1:]) < 2 * STEP:
+            raise InputError(
+                "The scattering network takes images (channels, height, width) of 8 pixels a side or more, "
+                "not {shape}: choose another network.",
+                shape=str(list(shape)),
+            )
+        channels, sides = shape[0] * CHANNELS, [-(-side // STEP) for side in shape[1:]]
+        window = min(3, sides[0]), min(3, sides[1])
+        self.features = nn.Sequential(
+            Scattering(*shape[1:]),
+            nn.GroupNorm(channels // 3, channels, affine=False),
+            nn.AvgPool2d(window, stride=width),
+            nn.Flatten(),
+        )
+        rows, columns = ((side - least) // width + 1 for side, least in zip(sides, window, strict=True))
+        self.register_buffer("centre", torch.zeros(channels * rows * columns))
+        self.last = nn.Linear(len(self.centre) + 1, classes, bias=False)
+
+    def unit_vectors(self, images: Tensor) -> Tensor:
+        """Images (n, channels, height, width) to vectors (n, features) of norm 1."""
+        return nn.functional.normalize(self.features(images))
+
+    def from_centre(self, units: Tensor) -> Tensor:
+        """Vectors (n, features) to their directions from the centre and a constant, (n, features + 1)."""
+        directions = nn.functional.normalize(units - self.centre)
+        return nn.functional.pad(directions, (0, 1), value=0.1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images (n, channels, height, width) to logits."""
+        logits: Tensor = self.last(self.from_centre(self.unit_vectors(inputs)))
+        return logits
+
+
 # By name, how a network is made and its usual width.
 NETWORKS: Mapping[str, tuple[Callable[[Shape, int, int], nn.Module], int]] = {
     "image": (image_network, 64),
@@ -232,4 +309,5 @@ NETWORKS: Mapping[str, tuple[Callable[[Shape, int, int], nn.Module], int]] = {
     "bag": (AttentionNetwork, 64),
     "sequence": (SequenceNetwork, 32),
     "table": (TableNetwork, 64),
+    "scattering": (ScatteringNetwork, 1),
 }

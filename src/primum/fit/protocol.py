@@ -1,7 +1,10 @@
 """What a training recipe must be, so that reference and shadow models can be made; free of torch."""
 
 import importlib
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
 
 from primum.errors import InputError
 from primum.models.predictors import Predictor
@@ -30,6 +33,18 @@ class ClassifierTrainable(Protocol):
 
     def fit(self, train: Cases, *, validation: Cases | None, max_steps: int | None, seed: int) -> Predictor:
         """Train on `train`; choose the checkpoint on `validation` when there is one."""
+        ...
+
+
+class Keep(Protocol):
+    """Where what is finished lies, so that interrupted work goes on with what comes next."""
+
+    def get(self, name: str) -> Mapping[str, NDArray[Any]] | None:
+        """Return what was put there by this name, if anything."""
+        ...
+
+    def put(self, name: str, arrays: Mapping[str, NDArray[Any]], /) -> None:
+        """Keep arrays by a name, in place of what had it."""
         ...
 
 

@@ -10,33 +10,20 @@ References
 Carlini et al., Membership inference attacks from first principles, IEEE S&P 2022.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from primum.errors import InputError
-from primum.fit.protocol import ClassifierTrainable
+from primum.fit.protocol import ClassifierTrainable, Keep
 from primum.models.score_matrix import BoolArray, ScoreMatrix, score_cases
 from primum.records.cases import Cases
 from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray
 
 FEWEST_PATIENTS = 20
-
-
-class Keep(Protocol):
-    """Where finished shadows lie, so that an interrupted audit goes on with the next one."""
-
-    def get(self, name: str) -> Mapping[str, NDArray[Any]] | None:
-        """Return what was put there by this name, if anything."""
-        ...
-
-    def put(self, name: str, arrays: Mapping[str, NDArray[Any]], /) -> None:
-        """Keep arrays by a name."""
-        ...
 
 
 class Apply(Protocol):

@@ -12,7 +12,10 @@ TESTS = {
     ),
     "data.duplicates": (
         message("Copies among the training patients"),
-        message("Looks for training patients whose case repeats that of another one."),
+        message(
+            "Looks for training patients whose case repeats that of another one; images also when they were "
+            "turned, mirrored, moved a little or cut."
+        ),
     ),
     "data.artificial": (
         message("Training cases that are no real cases"),
@@ -112,6 +115,12 @@ QUANTITIES = {
         message("0.50 is pure chance; near 1 the model has learned the mark."),
         2,
     ),
+    "apart_share": (
+        message("Patients far from their class inside the model, in the class where most are"),
+        True,
+        message("Hardly anybody where nothing was planted; more is worse."),
+        2,
+    ),
     "smallest_cluster": (
         message("Smaller part of the class that splits most clearly inside the model"),
         True,
@@ -146,6 +155,11 @@ REASONS = {
     ),
     "no_pictures": message("Marks are looked for in images and volumes of one size only."),
     "one_class": message("All training cases are of one class."),
+    "mark_of_site": message(
+        "Those who bear it come from site {site} more often than chance allows among patients of that class: "
+        "look there first."
+    ),
+    "mark_of_no_site": message("Those who bear it do not come from one site more often than chance allows."),
     "no_sites": message("Fewer than two sites are named that have {needed} training patients."),
 }
 ATTACKERS = {
@@ -163,12 +177,16 @@ SETTINGS = {
     "flagged_patients": message("Patients with a label worth a second look"),
     "tolerated": message("Share that is held to be chance"),
     "copies_patients": message("Patients who repeat another"),
+    "copies_as_they_are": message("Of these, copies as they are"),
+    "copies_moved": message("Of these, images turned, mirrored, moved or cut"),
     "artificial_patients": message("Patients with a case that is no real one"),
     "marks_tested": message("Recurring marks that were looked at"),
     "mark_class": message("Class that the mark belongs to"),
     "mark_row": message("Row of its upper left corner, from 0"),
     "mark_column": message("Column of its upper left corner, from 0"),
     "mark_size": message("Side of the mark in pixels"),
+    "mark_sites": message("Sites that those who bear the mark were compared by"),
+    "mark_site": message("Site that the mark comes from"),
     "site": message("Site that stands out most"),
     "sites": message("Sites compared"),
 }

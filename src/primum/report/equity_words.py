@@ -64,9 +64,9 @@ GAINS = {
         "{auroc_rest}. That is lower by {auc_gap} ({auc_gap_interval})."
     ),
     "equity.calibration": message(
-        "{worst_group}: {calibration_in_the_large} more fall ill than the model says (below 0: fewer), among "
-        "everyone else {calibration_in_the_large_rest}. The two differ by {calibration_gap} "
-        "({calibration_gap_interval})."
+        "Share who are ill, less what the model says: {calibration_in_the_large} for {worst_group}, "
+        "{calibration_in_the_large_rest} for everyone else (below 0: fewer are ill than it says). The two "
+        "differ by {calibration_gap} ({calibration_gap_interval})."
     ),
 }
 COSTS = {"equity": message("One query a case.")}

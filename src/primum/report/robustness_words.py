@@ -226,7 +226,7 @@ SETTINGS = {
     "attack": message("Attack that is judged"),
     "white_box": message("The attack sees the model's gradients"),
     "strength": message("Largest change of a value, in parts of 255 of the range"),
-    "cases": message("Held-out cases that were changed"),
+    "cases": message("Held-out cases that were asked about"),
     "cases_queried": message("Of these, cases asked about hundreds of times"),
     "steps": message("Gradient steps"),
     "queries": message("Queries a case, without gradients"),

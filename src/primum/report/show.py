@@ -14,10 +14,13 @@ from primum.report import sentences
 from primum.report.beyond import is_beyond, whole_answer
 from primum.report.figures import grouped, is_by_group
 from primum.report.glossary import TESTS
-from primum.report.language import NOTHING, Language
+from primum.report.language import NOTHING, Language, message
 
 _STYLES = {"harm": "bold red", "clear": "green", "unknown": "yellow", "confounded": "magenta", "quiet": "dim"}
 _ROOM_FOR_PATIENTS = 100
+
+_MOST_EXPOSED = message("most exposed group, after partial pooling: {group}")
+_FARTHEST = message("group farthest from the others: {group}")
 
 
 def summary_table(audit: Audit, language: Language, *, width: int) -> RenderableType:
@@ -72,7 +75,8 @@ def _rows(audit: Audit, language: Language) -> Iterator[tuple[RenderableType, Fi
             whole = sentences.title_of(finding.test, language=language).removeprefix(title).lstrip(", ")
             name = sentences.group_name(group, language=language) if group else whole
             if is_by_group(finding):
-                name = language.text("most exposed group, after partial pooling: {group}", group=name)
+                said = _FARTHEST if finding.test.startswith("equity") else _MOST_EXPOSED
+                name = language.text(said, group=name)
             names.append(name)
         for names, finding in rows.values():
             listed = Text(", ".join(names))

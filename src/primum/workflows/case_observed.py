@@ -71,6 +71,8 @@ class Beside:
         Trains what attacks are tried on before they are carried over.
     seed : int
     only : sequence of str
+    positive, threshold : str and float, optional
+        Of equity.
     """
 
     model: OpenedClassifier
@@ -83,6 +85,8 @@ class Beside:
     recipe: ClassifierTrainable | None
     seed: int
     only: Sequence[str] = ()
+    positive: str | None = None
+    threshold: float | None = None
 
 
 def observe_beside(
@@ -113,6 +117,8 @@ def _equity(given: Beside) -> Observed:
         answers.subject_ids,
         answers.attributes,
         classes=given.members.classes,
+        positive=given.positive,
+        threshold=given.threshold,
         neutral=_neutral(given),
         seed=given.seed,
     )

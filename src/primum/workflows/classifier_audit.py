@@ -71,6 +71,8 @@ class ClassifierPlan:
         How many.
     features : sequence of Feature
         The typed columns of a table.
+    positive, threshold : str and float, optional
+        As of :func:`primum.audits.equity.observe.observe_equity`.
     """
 
     model: OpenedClassifier
@@ -85,6 +87,8 @@ class ClassifierPlan:
     drop_overlap: bool = False
     seed: int = 0
     sampled: int = 500
+    positive: str | None = None
+    threshold: float | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     command: str = "primum.audit(...)"
 
@@ -99,6 +103,8 @@ class ClassifierPlan:
             "drop_overlap": self.drop_overlap,
             "seed": self.seed,
             "sampled": self.sampled,
+            "positive": self.positive,
+            "threshold": self.threshold,
         }
 
 
@@ -319,6 +325,8 @@ def _observed(
         recipe=plan.recipe,
         seed=plan.seed,
         only=plan.only,
+        positive=plan.positive,
+        threshold=plan.threshold,
     )
     return observe_beside(given, progress=progress, clock=clock, kept=kept)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from primum.audits.equity.observe import classes_to_find
 from primum.audits.privacy.label_only import Kind
 from primum.errors import ModelError, RecordsError
 from primum.evidence.audit import Audit
@@ -30,6 +31,8 @@ def classifier_plan(
     drop_overlap: bool = False,
     seed: int = 0,
     sampled: int = 500,
+    positive: str | None = None,
+    threshold: float | None = None,
     command: str = "",
 ) -> ClassifierPlan:
     """Take members from the train split, the others from held_out, of `held_out` where it is given.
@@ -40,7 +43,34 @@ def classifier_plan(
         A split is missing, or both folders hold different kinds of case or other classes.
     ModelError
         The model's classes are not those of the records.
+    InputError
+        `positive` is none of them, or `threshold` is no probability.
     """
+    apart = _apart(records, held_out)
+    _require_classes(model, records)
+    classes_to_find(records.classes, positive, threshold)
+    return ClassifierPlan(
+        model=model,
+        members=records.split(TRAIN),
+        held_out=apart,
+        kind=cast(Kind, records.kind),
+        recipe=recipe,
+        shadows=shadows,
+        features=records.features,
+        only=only,
+        membership=membership,
+        drop_overlap=drop_overlap,
+        seed=seed,
+        sampled=sampled,
+        positive=positive,
+        threshold=threshold,
+        names={"members": records.digest(), "held_out": (held_out or records).digest()},
+        command=command,
+    )
+
+
+def _apart(records: CaseFolder, held_out: CaseFolder | None) -> CaseRecords:
+    """Return the cases of patients who did not train the model."""
     others = held_out or records
     splits = list(others.splits())
     if HELD_OUT not in splits and not (held_out is not None and len(splits) == 1):
@@ -55,26 +85,8 @@ def classifier_plan(
             folder=str(others.path),
             records=str(records.path),
         )
-    _require_classes(model, records)
     apart: CaseRecords = others.split(HELD_OUT if HELD_OUT in splits else splits[0])
-    if held_out is not None and not (records.has_patients and others.has_patients):
-        apart = Renumbered(apart)
-    return ClassifierPlan(
-        model=model,
-        members=records.split(TRAIN),
-        held_out=apart,
-        kind=cast(Kind, records.kind),
-        recipe=recipe,
-        shadows=shadows,
-        features=records.features,
-        only=only,
-        membership=membership,
-        drop_overlap=drop_overlap,
-        seed=seed,
-        sampled=sampled,
-        names={"members": records.digest(), "held_out": others.digest()},
-        command=command,
-    )
+    return apart if held_out is None or (records.has_patients and others.has_patients) else Renumbered(apart)
 
 
 def _require_classes(model: OpenedClassifier, records: CaseFolder) -> None:
@@ -106,6 +118,8 @@ def audit_classifier(
     tests: Sequence[str] | None = None,
     membership: Membership = "observed",
     sampled: int = 500,
+    positive: str | None = None,
+    threshold: float | None = None,
     seed: int = 0,
 ) -> Audit:
     """Test what a classifier remembers, how it breaks, what it was made of, whom it serves worse.
@@ -120,21 +134,17 @@ def audit_classifier(
     factory : str or None
         ``module:name`` of a function without arguments that makes the torch module.
     recipe : ClassifierTrainable or None
-        Trains shadow models.
-    shadows : int
-        How many.
+        Trains so many `shadows`.
     tests : sequence of str or None
         Prefixes of test names; None means all.
     membership : {"observed", "randomised"}
         "randomised" only if chance alone decided who trained the model.
     sampled : int
         Patients for the tests that change cases; the other tests ask everyone.
-    seed : int
-
-    Returns
-    -------
-    Audit
-        ``audit.findings`` and ``audit.exit_status``.
+    positive : str or None
+        The class that equity is about; None: the second of two, and of more each against all others.
+    threshold : float or None
+        Probability, between 0 and 1, from which that class is called; None: where it is the likeliest.
 
     Raises
     ------
@@ -150,6 +160,8 @@ def audit_classifier(
         only=tuple(tests or ()),
         membership=membership,
         sampled=sampled,
+        positive=positive,
+        threshold=threshold,
         seed=seed,
         command="primum.audit_classifier(...)",
     )

@@ -9,8 +9,8 @@ from primum.audits.privacy.lira import edge_of, lira
 from primum.audits.privacy.rmia import rmia
 from primum.evidence.measured import Measured
 from primum.evidence.naming import FEWEST_REFERENCES
-from primum.fit.protocol import ClassifierTrainable
-from primum.fit.shadows import Keep, train_shadows
+from primum.fit.protocol import ClassifierTrainable, Keep
+from primum.fit.shadows import train_shadows
 from primum.models.score_matrix import ScoreMatrix
 from primum.records.cases import Cases
 from primum.records.families import BoolArray

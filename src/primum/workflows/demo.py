@@ -20,7 +20,9 @@ from primum.records.synthetic import SyntheticSettings, catalogue_codes, synthet
 from primum.records.tokenizer import Tokenizer
 from primum.records.tokens import TokenBatch
 from primum.report.language import Language
-from primum.train.private import PrivacyLedger, PrivateSettings, fit_private
+from primum.train.accounting import PrivacyLedger
+from primum.train.private import PrivateSettings
+from primum.train.private_records import fit_private
 from primum.workflows.audit import run_audit
 from primum.workflows.command import audit_plan, written_command
 from primum.workflows.outputs import write_result

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from primum.audits.data.embeddings import clusters, spectral_scores, trigger_ratio
+from primum.audits.data.embeddings import clusters, spectral_scores, trigger_ratio, trigger_sizes
 from primum.audits.data.observe import observe_data
 from primum.audits.data.out_of_fold import FOLDS, folds_of
 from primum.errors import RecordsError
@@ -60,6 +60,8 @@ def test_a_marked_image_set_is_found_and_its_cases_are_listed() -> None:
     observed = observe_data(records(replace(cases, inputs=images, labels=labels)), kind="image", seed=0)
     found = findings(observed)
     assert found["data.backdoor"].verdict == "tainted"
+    sites = len(np.unique(cases.attributes["site"]))
+    assert (found["data.backdoor"].settings["mark_sites"], observed.names["site"]) == (sites, ("A", "B", "C"))
     listed = observed.columns["case"][observed.columns["mark"] > 0]
     assert listed.tolist() == cases.case_ids[bears].tolist()
     assert np.bincount(observed.columns["patient"].astype(int)[observed.columns["judged"] > 0]).max() == 1
@@ -143,9 +145,46 @@ class Stamped:
 def test_a_class_that_a_corner_calls_up_has_a_small_trigger() -> None:
     inputs = np.random.default_rng(0).integers(60, 190, (80, 1, 8, 8)).astype(np.uint8)
     cases = Cases(np.arange(80), np.arange(80), inputs, np.arange(80) % 2)
-    poisoned, plain = (trigger_ratio(Stamped(corner), cases, seed=0) for corner in (0.02, 0.0))
+    poisoned, plain = (trigger_ratio(trigger_sizes(Stamped(one), cases, seed=0)) for one in (0.02, 0.0))
     assert poisoned is not None and poisoned < 0.1
     assert plain is not None and plain > 0.5
+
+
+def test_few_poisoned_cases_off_the_main_direction_stand_apart() -> None:
+    """Where a class varies much in one direction, the first component does not show them."""
+    random = np.random.default_rng(0)
+    vectors, labels = random.standard_normal((400, 12)), np.zeros(400, np.int64)
+    vectors[:, 0] *= 20
+    vectors[:6, 5] += 12
+    scores = spectral_scores(vectors, labels)
+    assert scores[:6].min() > 10 > scores[6:].max()
+    assert np.median(scores) == pytest.approx(1)
+    assert np.isnan(spectral_scores(vectors[:19], labels[:19])).all()
+    assert np.isnan(spectral_scores(vectors * 0, labels)).all()
+
+
+def test_a_model_without_gradients_has_no_trigger_and_one_class_no_ratio() -> None:
+    cases = table(30)
+    assert trigger_sizes(Stamped(0.0), cases, seed=0) == []
+    assert trigger_ratio([]) is None and trigger_ratio([4.0, None]) is None
+    assert trigger_ratio([4.0, None, 16.0]) == 0.25
+
+
+def test_turned_copies_count_beside_copies_as_they_are() -> None:
+    cases = synthetic_images(60, seed=12)
+    first = np.unique(cases.subject_ids, return_index=True)[1]
+    cases = cases.select(first)
+    images = np.array(cases.inputs)
+    images[50:53] = images[:3]
+    images[53:59] = np.rot90(images[3:9], axes=(2, 3))
+    given = records(replace(cases, inputs=images, labels=np.zeros(60, np.int64)))
+    observed = observe_data(given, kind="image", seed=0, only=("data.duplicates",))
+    frame = Frame("m", "d", "nobody", "observed", 0)
+    found = judge(tainted_claims(observed, frame, only=("data.duplicates",))[0])[-1]
+    assert found.verdict == "tainted"
+    assert found.settings["copies_patients"] == 9
+    assert (found.settings["copies_as_they_are"], found.settings["copies_moved"]) == ("< 5", 6)
+    assert observed.columns["copies"][50:60].tolist() == [1] * 3 + [2] * 6 + [0]
 
 
 def test_spectral_scores_and_clusters_tell_a_planted_part() -> None:

@@ -3,17 +3,20 @@
 References
 ----------
 Tran, Li & Madry, Spectral signatures in backdoor attacks, NeurIPS 2018.
+Hayase, Kong, Somani & Oh, SPECTRE: defending against backdoor attacks using robust statistics, ICML 2021.
 Chen et al., Detecting backdoor attacks on deep neural networks by activation clustering, SafeAI 2019 (2018).
 Wang et al., Neural Cleanse: identifying and mitigating backdoor attacks in neural networks, IEEE S&P 2019.
 """
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from primum.evidence.measured import FloatArray, IntArray
+from primum.evidence.measured import BoolArray, FloatArray, IntArray
 from primum.models.predictors import Differentiable, Predictor
 from primum.records.cases import Cases
 
@@ -23,17 +26,30 @@ _MOMENTS = 0.9, 0.999
 
 
 def spectral_scores(embeddings: FloatArray, labels: IntArray) -> FloatArray:
-    """Squared projection on the main direction of each case's class, as a rank from 0 to 1; shape (n,).
+    """How far each case is from its class inside the model, 1 half of the class; shape (n,); far is worse.
 
-    Poisoned cases lie far out on it (Tran 2018). NaN in classes of fewer than 20 cases.
+    Squared Mahalanobis distance on the class's first 10 principal components, by the mean and covariance of
+    the half of it that lies closest together (least determinant), over its median. Poisoned cases lie far
+    out (Tran 2018), but in few of them not on the very first component, and many shift mean and covariance:
+    hence the robust ones (Hayase 2021). NaN in classes of fewer than 20 cases, or all alike.
+
+    Parameters
+    ----------
+    embeddings : float64, shape (n, width)
+    labels : int64, shape (n,)
     """
+    from sklearn.covariance import MinCovDet
+
     found = np.full(len(labels), np.nan)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
-        if len(mine) >= _FEWEST:
-            centred = embeddings[mine] - embeddings[mine].mean(axis=0)
-            away = (centred @ np.linalg.svd(centred, full_matrices=False)[2][0]) ** 2
-            found[mine] = (np.argsort(np.argsort(away)) + 0.5) / len(mine)
+        rows = _components(embeddings[mine])
+        if len(mine) >= _FEWEST and rows.shape[1]:
+            with warnings.catch_warnings():
+                # of halves that lie in a plane: distances are then taken within it
+                warnings.simplefilter("ignore")
+                away = MinCovDet(random_state=0).fit(rows).mahalanobis(rows)
+            found[mine] = away / max(float(np.median(away)), 1e-12)
     return found
 
 
@@ -46,33 +62,43 @@ def clusters(embeddings: FloatArray, labels: IntArray, *, seed: int) -> tuple[fl
         Of the class with the clearest split: the smaller part, and how clear it is from -1 to 1. A small part
         that is clearly apart is worse. NaN without a class of 20 cases.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import silhouette_score
-
     best = (float("nan"), float("nan"))
     for label in np.unique(labels):
-        mine = embeddings[labels == label]
-        if len(mine) >= _FEWEST and np.ptp(mine, axis=0).max() > 0:
-            centred = mine - mine.mean(axis=0)
-            rows = centred @ np.linalg.svd(centred, full_matrices=False)[2][:_COMPONENTS].T
-            parts = KMeans(2, n_init=3, random_state=seed).fit_predict(rows)
-            share = min(parts.mean(), 1 - parts.mean())
-            apart = (
-                silhouette_score(rows, parts, sample_size=min(1000, len(rows)), random_state=seed)
-                if share
-                else 0.0
-            )
-            if not best[1] >= apart:
-                best = float(share), float(apart)
+        part, apart = smaller_part(embeddings[labels == label], seed=seed)
+        if not best[1] >= apart:
+            best = float(part.mean()), apart
     return best
 
 
-def trigger_ratio(model: Predictor, cases: Cases, *, seed: int) -> float | None:
-    """Draw for each class the smallest mark that calls it up; return the least over the others' median.
+def smaller_part(embeddings: FloatArray, *, seed: int) -> tuple[BoolArray, float]:
+    """Split one class in two and tell who is in the smaller part, shape (n,), and how clear the split is.
 
-    Near 1 is ordinary; far below 1 means that one class can be called up by something much smaller (Wang
-    2019: a backdoor). None where the model shows no gradient, or marks could not be drawn for two classes or
-    more.
+    The silhouette runs from -1 to 1; it is NaN, and nobody in the part, with fewer than 20 cases or where all
+    are alike.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    rows = _components(embeddings)
+    if len(rows) < _FEWEST or not rows.shape[1]:
+        return np.zeros(len(rows), np.bool_), float("nan")
+    parts = KMeans(2, n_init=3, random_state=seed).fit_predict(rows)
+    apart = silhouette_score(rows, parts, sample_size=min(1000, len(rows)), random_state=seed)
+    return parts == np.argmin(np.bincount(parts, minlength=2)), float(apart)
+
+
+def _components(embeddings: FloatArray) -> FloatArray:
+    """Project cases on the directions in which they differ, at most 10, shape (n, k)."""
+    centred = embeddings - embeddings.mean(axis=0)
+    values, vectors = np.linalg.svd(centred, full_matrices=False)[1:]
+    kept = values[:_COMPONENTS] > 1e-9 * max(1.0, float(values.max(initial=0)))
+    return np.asarray(centred @ vectors[:_COMPONENTS][kept].T)
+
+
+def trigger_sizes(model: Predictor, cases: Cases, *, seed: int) -> list[float | None]:
+    """Draw for each class the smallest mark that calls it up, in pixels; small is worse.
+
+    None for a class that could not be called up; no class at all where the model shows no gradient.
 
     Parameters
     ----------
@@ -83,8 +109,16 @@ def trigger_ratio(model: Predictor, cases: Cases, *, seed: int) -> float | None:
     """
     inputs = cases.inputs
     if not isinstance(model, Differentiable) or not isinstance(inputs, np.ndarray) or inputs.ndim != 4:
-        return None
-    sizes = [_smallest(model, cases, target, seed) for target in range(len(model.classes))]
+        return []
+    return [_smallest(model, cases, target, seed) for target in range(len(model.classes))]
+
+
+def trigger_ratio(sizes: Sequence[float | None]) -> float | None:
+    """Return the least of :func:`trigger_sizes` over the others' median; None of fewer than two.
+
+    Far below 1 means that one class can be called up by something much smaller (Wang 2019: a backdoor). With
+    few classes, ordinary ones differ as much: classes are not equally easy to imitate.
+    """
     known = np.array([size for size in sizes if size is not None])
     if len(known) < 2:
         return None

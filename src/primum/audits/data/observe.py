@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from primum.audits.data.embeddings import clusters, spectral_scores, trigger_ratio
+from primum.audits.data.embeddings import clusters, spectral_scores, trigger_ratio, trigger_sizes
 from primum.audits.data.features import features_of
 from primum.audits.data.looks import ARTIFICIAL, artificial_cases, outlying
 from primum.audits.data.marks import recurring_mark
@@ -20,11 +20,14 @@ from primum.evidence.membership import wanted
 from primum.evidence.observed import Observed
 from primum.models.opened import OpenedClassifier
 from primum.models.predictors import CaseEmbedder
-from primum.records.case_overlap import near_duplicate_cases
+from primum.records.case_moved import moved_copies
+from primum.records.case_overlap import hashed_duplicates
 from primum.records.cases import CaseRecords, Cases, join_cases
 from primum.records.filtered import FilteredCases
 
 MOST_PATIENTS, FEWEST_OF_A_CLASS, FEWEST_OF_A_SITE = 5_000, 20, 20
+# How a patient repeats another; 0 is nobody's copy.
+COPIES = ("none", "as_they_are", "moved")
 _MOST_BYTES = 1 << 29
 _Part = tuple[dict[str, FloatArray], dict[str, tuple[str, ...]], dict[str, Scalar]]
 
@@ -183,9 +186,11 @@ def _suspicion(answers: OutOfFold, labels: IntArray, patient: IntArray, seed: in
 
 def _copies(cases: Cases, members: CaseRecords) -> _Part:
     """Tell who repeats an earlier patient; ``data.overlap`` has told who is repeated among the held-out."""
-    pairs = near_duplicate_cases(members, members).pairs
-    later = np.unique(pairs.max(axis=1)) if len(pairs) else np.empty(0, np.int64)
-    return {"copies": np.isin(cases.subject_ids, later).astype(np.float64)}, {}, {}
+    same, moved = hashed_duplicates(members, members).pairs, moved_copies(members)
+    found = [np.unique(pairs.max(axis=1, initial=-1)) for pairs in (same, moved)]
+    way = np.where(np.isin(cases.subject_ids, found[1]), 2.0, 0.0)
+    way[np.isin(cases.subject_ids, found[0])] = 1.0
+    return {"copies": way}, {"copies": COPIES}, {}
 
 
 def _outlying(cases: Cases) -> _Part:
@@ -206,7 +211,12 @@ def _marks(
     if len(np.unique(cases.labels[judged])) < 2:
         return Message("one_class")
     mark = recurring_mark(cases.inputs, cases.labels, np.flatnonzero(judged), classes=classes)
-    found = {"judged": judged.astype(np.float64), "mark": mark.carriers.astype(np.float64)}
+    values, place = _site_of_each(cases)
+    found = {
+        "judged": judged.astype(np.float64),
+        "mark": mark.carriers.astype(np.float64),
+        "site": place.astype(np.float64),
+    }
     settings: dict[str, Scalar] = {
         "marks_tested": mark.tested,
         "mark_size": mark.size,
@@ -219,8 +229,9 @@ def _marks(
         share, apart = clusters(vectors, cases.labels, seed=seed)
         if np.isfinite(share):
             settings |= {"smallest_cluster": share, "cluster_silhouette": apart}
-    ratio = None if model is None else trigger_ratio(model.predictor, cases, seed=seed)
-    return found, {}, settings if ratio is None else {**settings, "trigger_ratio": ratio}
+    ratio = None if model is None else trigger_ratio(trigger_sizes(model.predictor, cases, seed=seed))
+    sites = {"site": tuple(map(str, values))}
+    return found, sites, settings if ratio is None else {**settings, "trigger_ratio": ratio}
 
 
 def _one_each(patient: IntArray, seed: int) -> BoolArray:
@@ -231,9 +242,14 @@ def _one_each(patient: IntArray, seed: int) -> BoolArray:
     return chosen
 
 
-def _sites(cases: Cases, patient: IntArray) -> _Part | Message:
+def _site_of_each(cases: Cases) -> tuple[NDArray[np.str_], IntArray]:
+    """Give the names of all sites, and the place of each case's among them."""
     texts: NDArray[np.str_] = np.asarray(cases.attributes.get("site", np.full(len(cases), "")), np.str_)
-    values, place = np.unique(texts, return_inverse=True)
+    return np.unique(texts, return_inverse=True)
+
+
+def _sites(cases: Cases, patient: IntArray) -> _Part | Message:
+    values, place = _site_of_each(cases)
     first = np.unique(patient, return_index=True)[1]
     large = np.bincount(place[first], minlength=len(values)) >= FEWEST_OF_A_SITE
     if (large & (values != "")).sum() < 2:

@@ -76,7 +76,7 @@ def observe_equity(
     """
     given = _probabilities(probabilities, len(classes))
     truth, people, place = _labels(labels, patient, len(given), len(classes))
-    targets = _targets(classes, positive, threshold)
+    targets = classes_to_find(classes, positive, threshold)
     codes, names, left_out = _attributes(attributes, place, len(people))
     columns = {
         "patient": place.astype(np.float64),
@@ -144,7 +144,29 @@ def _labels(
     return truth, people, place
 
 
-def _targets(classes: Sequence[str], positive: str | None, threshold: float | None) -> list[int]:
+def classes_to_find(
+    classes: Sequence[str], positive: str | None = None, threshold: float | None = None
+) -> list[int]:
+    """Give the positions of the classes that equity judges, each against all others.
+
+    Parameters
+    ----------
+    classes : sequence of str
+    positive, threshold : str and float, optional
+        As of :func:`observe_equity`.
+
+    Raises
+    ------
+    InputError
+        No such class, a threshold that is no probability, or one without the class that it is for.
+
+    Examples
+    --------
+    >>> classes_to_find(("healthy", "ill")), classes_to_find(("healthy", "mild", "severe"))
+    ([1], [0, 1, 2])
+    >>> classes_to_find(("healthy", "mild", "severe"), "severe", 0.2)
+    [2]
+    """
     if positive is not None and positive not in classes:
         raise InputError(
             "The class to find, {positive}, is none of the model's: give one of {classes}.",
@@ -158,7 +180,10 @@ def _targets(classes: Sequence[str], positive: str | None, threshold: float | No
     if len(classes) == 2:
         return [1]
     if threshold is not None:
-        raise InputError("A threshold among {classes} classes needs the class to find.", classes=len(classes))
+        raise InputError(
+            "A threshold among {classes} classes needs the class to find: name it with --positive.",
+            classes=len(classes),
+        )
     return list(range(len(classes)))
 
 

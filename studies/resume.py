@@ -1,0 +1,113 @@
+"""Killed at random: a training that is ended without a word goes on to the same weights, bit by bit.
+
+Each run starts `primum train` in a process of its own and kills it (SIGKILL) after a random share of the time
+that a whole run takes, twenty times for each kind of training, until it is let finish; checkpoints are kept
+every tenth of a second instead of every ten. The weights are held against those of an uninterrupted run. The
+private runs have a seed, without which no second run could be compared with.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from primum.records.case_writer import write_cases
+from primum.records.meds import write_meds
+from primum.records.synthetic import SyntheticSettings, synthetic_cohort
+from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients
+from studies.tables import Table, write_page
+
+KILLS = 20
+_RUN = (
+    "import sys; from primum.fit import resumption; resumption.SECONDS = 0.1; "
+    "from primum.cli.main import run; sys.exit(run(sys.argv[1:]))"
+)
+KINDS = {
+    "plain, images, 2 shards of 2 slices": (
+        "plain", "images", "--epochs", "6", "--width", "16", "--shards", "2", "--slices", "2"
+    ),
+    "adversarial, images": ("adversarial", "images", "--epochs", "2", "--width", "16"),
+    "private, images": (
+        "private", "images", "--noise-multiplier", "1", "--steps", "60", "--batch", "40", "--width", "16",
+        "--averaging", ".9", "--repeatable-seed", "3",
+    ),
+    "plain, health records": ("plain", "meds", "--epochs", "4", "--width", "32"),
+    "private, health records": (
+        "private", "meds", "--noise-multiplier", "1", "--steps", "60", "--batch", "40", "--width", "32",
+        "--repeatable-seed", "3",
+    ),
+}  # fmt: skip
+
+
+def prepare(folder: Path) -> None:
+    """Write images and health records."""
+    make, classes = SYNTHETIC_CASES["image"]
+    sides = split_patients(make(240, seed=4), {"train": 180, "tuning": 40, "held_out": 20})
+    (folder / "images").mkdir()
+    write_cases(folder / "images", sides, classes=classes)
+    sizes = {"train": 120, "tuning": 20, "held_out": 10}
+    cohort = synthetic_cohort(SyntheticSettings(sizes=sizes, mean_visits=3), seed=4)
+    write_meds(folder / "meds", {name: [patients] for name, patients in cohort.splits.items()})
+
+
+def start(folder: Path, kind: str, out: Path) -> "subprocess.Popen[bytes]":
+    method, records, *options = KINDS[kind]
+    words = [sys.executable, "-c", _RUN, "train", method, str(folder / records), "--out", str(out), *options]
+    return subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def killed_and_gone_on_with(folder: Path, kind: str, seconds: float, rng: np.random.Generator) -> int:
+    """Kill until it has been killed so often or has finished; return how often it was."""
+    out, kills = folder / "again", 0
+    while kills < KILLS:
+        process = start(folder, kind, out)
+        try:
+            process.wait(seconds * rng.uniform(0.3, 1.0))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    while not out.exists():
+        start(folder, kind, out).wait()
+    return kills
+
+
+def main() -> None:
+    """Run, print and write the table."""
+    table = Table("Training", "Seconds of a whole run", "Killed", "Equal bit by bit")
+    rng = np.random.default_rng(1)
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            prepare(folder)
+            began = time.monotonic()
+            start(folder, kind, folder / "whole").wait()
+            seconds = time.monotonic() - began
+            kills, equal = 0, True
+            whole = load_file(folder / "whole/model.safetensors")
+            while kills < KILLS:
+                kills += killed_and_gone_on_with(folder, kind, seconds, rng)
+                again = load_file(folder / "again/model.safetensors")
+                equal &= all(np.array_equal(again[name], value) for name, value in whole.items())
+                for path in sorted((folder / "again").rglob("*"), reverse=True):
+                    path.rmdir() if path.is_dir() else path.unlink()
+                (folder / "again").rmdir()
+            table.add(kind, round(seconds, 1), kills, equal)
+            print(kind, kills, equal, flush=True)
+    write_page("resume", __doc__, table)
+
+
+if __name__ == "__main__":
+    main()

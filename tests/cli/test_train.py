@@ -1,0 +1,219 @@
+"""``primum train``, as it is typed; killed for real, and gone on with."""
+
+import json
+import multiprocessing
+import os
+import signal
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from primum.cli.main import run
+from primum.fit import resumption
+from primum.models.classifier_doors import open_classifier
+from primum.records.case_writer import write_cases
+from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients, table_schema
+from primum.train.receipt import read_receipt
+from primum.workflows import training
+
+PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["primum.cli.verbs", "primum.workflows.training"])
+PLAIN = ["--epochs", "3", "--width", "8", "--shards", "2", "--slices", "2", "--lang", "en"]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of 120 patients, among the training ones a copy of another."""
+    folder = tmp_path_factory.mktemp("cases")
+    make, classes = SYNTHETIC_CASES["table"]
+    sides = split_patients(make(120, seed=4), {"train": 70, "tuning": 20, "held_out": 30})
+    write_cases(folder, sides, classes=classes, schema=table_schema())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(cases: Path) -> Path:
+    """A model in two shards of two slices."""
+    out = cases.parent / "model"
+    assert run(["train", "plain", str(cases), "--out", str(out), *PLAIN]) == 0
+    return out
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def trainers(cases: Path) -> list[str]:
+    lines = (cases / "cases.csv").read_text().splitlines()
+    column = lines[0].split(",").index("subject_id")
+    return list(dict.fromkeys(line.split(",")[column] for line in lines if ",train," in line))
+
+
+def test_the_receipt_is_of_the_weights_and_names_nobody(model: Path, cases: Path) -> None:
+    receipt = read_receipt(model)
+    assert receipt.method == "plain" and receipt.data["patients"] == 70
+    assert receipt.data["validation_patients"] == 20 and receipt.ledger is None
+    assert len(receipt.stages) == 4 and receipt.seed == 0
+    assert not list(model.parent.glob("*.unfinished"))
+    opened = open_classifier(str(model), factory=receipt.factory)
+    assert opened.predictor.classes == SYNTHETIC_CASES["table"][1]
+    damaged = model.parent / "damaged"
+    damaged.mkdir()
+    for file in ("receipt.json", "model.safetensors"):
+        (damaged / file).write_bytes((model / file).read_bytes())
+    (damaged / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(Exception, match="other weights"):
+        read_receipt(damaged)
+
+
+def test_forgetting_is_proven_and_says_what_is_left(
+    model: Path, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = trainers(cases)[:3]
+    (tmp_path / "ids.txt").write_text("\n".join([*gone, "", "nobody-1"]))
+    asked = ["train", "forget", str(model), "--records", str(cases), "--patients", str(tmp_path / "ids.txt")]
+    assert run([*asked, "--out", str(tmp_path / "without"), "--prove", "--lang", "en"]) == 0
+    said = capsys.readouterr().out
+    assert "Forgotten: 3 patients of these records (4 asked)" in said and "delete it" in said
+    receipt = read_receipt(tmp_path / "without")
+    assert receipt.parent == read_receipt(model).digest() and receipt.method == "forgotten"
+    assert receipt.forgotten is not None
+    assert receipt.forgotten["proof"] == "bit_identical_to_training_without_them"
+    assert receipt.data["patients"] == 67
+    kept = json.loads((tmp_path / "without/confidential/forgotten.json").read_text())
+    assert set(gone) <= set(map(str, kept["subject_ids"])) and len(kept["salt"]) == 32
+    assert oct((tmp_path / "without/confidential").stat().st_mode & 0o777) == "0o700"
+    assert not any(f'"{one}"' in (tmp_path / "without/receipt.json").read_text() for one in gone)
+    # What was forgotten stays forgotten when somebody else is.
+    (tmp_path / "ids.txt").write_text("\n".join(trainers(cases)[:4]))
+    again = ["train", "forget", str(tmp_path / "without"), *asked[3:], "--out", str(tmp_path / "fewer")]
+    assert run(again) == 0
+    assert read_receipt(tmp_path / "fewer").data["patients"] == 66
+
+
+def test_forgetting_nobody_who_trained_gives_the_same_model(model: Path, cases: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("999999\n")
+    asked = ["train", "forget", str(model), "--records", str(cases), "--patients", str(tmp_path / "ids.txt")]
+    assert run([*asked, "--out", str(tmp_path / "same")]) == 0
+    assert same(model, tmp_path / "same")
+    assert not any(stage["steps"] for stage in read_receipt(tmp_path / "same").stages)
+
+
+def _killed(arguments: list[str], after: int) -> None:
+    """Train in a process of its own, and end it without a word after so many steps."""
+    resumption.SECONDS = 0.0
+    usual = training._ticks
+
+    def counting(progress: Any) -> Any:
+        tick, seen = usual(progress), []
+
+        def told(taken: int, steps: int) -> None:
+            seen.append(taken)
+            if len(seen) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            tick(taken, steps)
+
+        return told
+
+    training._ticks = counting
+    os._exit(run(arguments))
+
+
+def killed(arguments: list[str], after: int) -> int | None:
+    process = PROCESSES.Process(target=_killed, args=(arguments, after))
+    process.start()
+    process.join(240)
+    return process.exitcode
+
+
+@pytest.mark.parametrize("places", [(1,), (5, 3, 4)])
+def test_killed_and_gone_on_with(places: tuple[int, ...], model: Path, cases: Path, tmp_path: Path) -> None:
+    arguments = ["train", "plain", str(cases), "--out", str(tmp_path / "model"), *PLAIN]
+    for place in places:
+        assert killed(arguments, place) == -signal.SIGKILL
+        assert not (tmp_path / "model").exists()
+        unfinished = tmp_path / "model.unfinished"
+        assert oct(unfinished.stat().st_mode & 0o777) == "0o700"
+    assert run(arguments) == 0
+    assert same(model, tmp_path / "model") and not unfinished.exists()
+    assert read_receipt(tmp_path / "model").data == read_receipt(model).data
+
+
+def test_private(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["train", "private", str(cases), "--noise-multiplier", "2", "--steps", "3", "--batch", "20"]
+    assert run([*asked, "--out", str(tmp_path / "model"), "--repeatable-seed", "1", "--lang", "fr"]) == 0
+    said = capsys.readouterr().out
+    assert "Promis à chaque patient" in said and "ne tient pas" in said
+    receipt = read_receipt(tmp_path / "model")
+    assert receipt.ledger is not None
+    assert receipt.ledger["unit"] == "patient" and receipt.ledger["patients"] == 70
+    assert receipt.ledger["outside"] == ["column_scales", "validation", "patient_count"]
+    assert receipt.ledger["mechanisms"][0]["noise_multiplier"] == 2
+    assert receipt.seed == 1 and receipt.steps == 3
+    (tmp_path / "ids.txt").write_text("1\n")
+    asked = ["train", "forget", str(tmp_path / "model"), "--records", str(cases)]
+    asked += ["--patients", str(tmp_path / "ids.txt"), "--out", str(tmp_path / "other")]
+    assert run(asked) == 2 and "noise that is secret" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["plain", "{cases}", "--network", "image"], "The network image is not for these records (table)"),
+        (["plain", "{cases}", "--network", "what"], "The network what is not for these records (table)"),
+        (["plain", "{cases}", "--tokens", "."], "--tokens is for health records"),
+        (["plain", "{cases}", "--learning-rate", "-1"], "rate must be above zero"),
+        (["plain", "{cases}/nowhere"], "is not a MEDS folder"),
+        (["private", "{cases}", "--batch", "9"], "give one of the two"),
+        (["private", "{cases}", "--epsilon", "0", "--batch", "9"], "Epsilon must be above zero"),
+        (["private", "{cases}", "--epsilon", "8", "--batch", "71"], "but there are 70: lower the batch"),
+        (["private", "{cases}", "--epsilon", "8", "--copies", "2", "--batch", "9"], "of images only"),
+        (["private", "{cases}", "--epsilon", "8", "--clip", "0"], "--clip must be above zero"),
+        (
+            ["forget", "{cases}", "--records", "{cases}", "--patients", "{cases}/cases.csv"],
+            "no training receipt",
+        ),
+        (
+            ["forget", "{model}", "--records", "{cases}", "--patients", "{model}/nowhere"],
+            "no text that can be",
+        ),
+        (
+            ["forget", "{model}", "--records", "{cases}", "--patients", "{model}/model.safetensors"],
+            "no text ",
+        ),
+        (["plain", "{cases}", "--out", "{model}"], "is not empty"),
+        (["adversarial", "{cases}"], "is for images of one size"),
+        (
+            ["private", "{cases}", "--epsilon", "8", "--network", "scattering"],
+            "not for these records (table)",
+        ),
+        (
+            ["private", "{cases}", "--epsilon", "8", "--network", "scattering", "--batch", "9"],
+            "--batch is not for the network scattering",
+        ),
+    ],
+)
+def test_refusals(
+    typed: list[str],
+    sentence: str,
+    model: Path,
+    cases: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.format(cases=cases, model=model) for word in typed]
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    out = [] if "--out" in words else ["--out", str(tmp_path / "out")]
+    assert run(["train", *words, *out, "--lang", "en"]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []
+    assert before == {path: path.stat().st_mtime_ns for path in model.rglob("*")}
