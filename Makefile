@@ -29,6 +29,8 @@ bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.classifier_scale
 	$(BIN)/python -m studies.attacks
 	$(BIN)/python -m studies.private_images
+	$(BIN)/python -m studies.adversarial
+	$(BIN)/python -m studies.training_cost
 	$(BIN)/python -m studies.equity_scale
 
 # The pictures of the documentation, from a finished demonstration; needs chromium.

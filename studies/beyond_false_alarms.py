@@ -39,8 +39,8 @@ class Kind:
 
 
 KINDS = {
-    "tables": Kind("table", 5, 20, ("data", "equity", "explanations")),
-    "images": Kind("image", 2, 10, ("data", "equity")),
+    "tables": Kind("table", 5, 40, ("data", "equity", "explanations")),
+    "images": Kind("image", 2, 20, ("data", "equity")),
 }
 
 

@@ -93,7 +93,8 @@ def one(job: tuple[int, int]) -> list[list[object]]:
             after, repeated, took = trained(rest, settings, Shelf(shelf))
             fresh, every, whole = trained(rest, settings, Shelf())
             equal &= _same(after, fresh)
-            steps.append(sum(stage.steps for stage in repeated) / sum(stage.steps for stage in every))
+            anew = sum(stage.steps for stage in repeated if not stage.found)
+            steps.append(anew / sum(stage.steps for stage in every))
             seconds.append(took / whole)
             if count == max(FORGOTTEN):
                 all_gone.append(recognised(before, gone, held_out))

@@ -81,13 +81,14 @@ def test_forgetting_is_training_without_them_bit_by_bit(count: int, shelf: Shelf
     shard, part = places_of(gone, SETTINGS)
     for stage in stages:
         saw = bool(((shard == stage.shard) & (part <= stage.slice)).any())
-        assert (stage.steps > 0) == saw, stage
-    assert all(stage.steps for stage in every)
+        assert stage.found != saw and stage.steps > 0, stage
+    assert not any(stage.found for stage in every)
+    assert [stage.steps for stage in stages] == [stage.steps for stage in every]
 
 
 def test_nothing_is_repeated_for_nobody(shelf: Shelf) -> None:
     models, stages = trained(CASES, Shelf(shelf))
-    assert not any(stage.steps for stage in stages) and len(stages) == 12
+    assert all(stage.found for stage in stages) and len(stages) == 12
     assert sum(stage.patients for stage in stages if stage.slice == 3) == PATIENTS
     assert same(models, trained(CASES)[0])
 
@@ -101,11 +102,11 @@ def test_nothing_is_repeated_for_nobody(shelf: Shelf) -> None:
 )
 def test_any_change_of_what_is_seen_repeats_its_stages(change: Any, shelf: Shelf) -> None:
     _, stages = trained(replace(CASES, **change), Shelf(shelf))
-    assert all(stage.steps for stage in stages)
+    assert not any(stage.found for stage in stages)
 
 
 def test_another_seed_or_validation_repeats_everything(shelf: Shelf) -> None:
-    assert all(stage.steps for stage in trained(CASES, Shelf(shelf), seed=5)[1])
+    assert not any(stage.found for stage in trained(CASES, Shelf(shelf), seed=5)[1])
     learner = CaseLearner(
         ClassifierRecipe("table", ("no", "yes"), LoopSettings(1, batch=8), 8), without(1), CASES
     )
@@ -121,7 +122,7 @@ def test_a_damaged_stage_is_not_taken() -> None:
     models, stages = trained(CASES, kept)
     del kept[f"stage-{stages[1].key}"]
     again, repeated = trained(CASES, kept)
-    assert [stage.steps > 0 for stage in repeated] == [place == 1 for place in range(12)]
+    assert [not stage.found for stage in repeated] == [place == 1 for place in range(12)]
     assert same(models, again)
 
 

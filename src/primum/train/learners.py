@@ -85,6 +85,12 @@ class CaseLearner:
         """Passes over the cases."""
         return self.recipe.loop.epochs
 
+    @property
+    def pixel_range(self) -> tuple[float, float] | None:
+        """Between what changed images lie, as the network is given them."""
+        against = self.objective
+        return (against.low, against.high) if isinstance(against, AdversarialObjective) else None
+
     def digest(self, patients: IntArray) -> str:
         """Digest cases, labels and patients."""
         return _digest_of(self._of(patients))

@@ -27,6 +27,8 @@ from primum.records.ragged import IntArray
 from primum.train.learners import Learner
 
 Arrays = Mapping[str, NDArray[Any]]
+# Kept beside the weights; no weight has a blank in its name.
+_STEPS = "steps taken"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Stage:
     key : str
         sha256 of all that the weights after it depend on.
     patients, steps : int
-        Steps of the optimiser; 0 when the weights were there already.
+        Steps of the optimiser, taken now or when the stage that was found was trained.
+    found : bool
+        Whether the weights were there already.
     """
 
     shard: int
@@ -65,6 +69,12 @@ class Stage:
     key: str
     patients: int
     steps: int
+    found: bool
+
+
+def stage_name(key: str) -> str:
+    """Return the name by which the weights after a stage are kept."""
+    return f"stage-{key}"
 
 
 def thread_count() -> int:
@@ -118,8 +128,8 @@ def train_shards(
             # Made of the first patients that the shard has, and of no other.
             model = model if model is not None else learner.build(seen, seed=seed)
             key = _key(key, {"slice": part, "seen": learner.digest(seen)})
-            steps = _stage(learner, model, seen, settings, key=key, seed=seed, keep=keep, progress=progress)
-            stages.append(Stage(shard, part, key, len(seen), steps))
+            went = _stage(learner, model, seen, settings, key=key, seed=seed, keep=keep, progress=progress)
+            stages.append(Stage(shard, part, key, len(seen), *went))
         if model is not None:
             models.append(model)
     return models, stages
@@ -135,22 +145,24 @@ def _stage(
     seed: int,
     keep: Keep,
     progress: Progress | None,
-) -> int:
-    """Take the weights after a stage, or train until there are some; return the steps taken."""
+) -> tuple[int, bool]:
+    """Take the weights after a stage, or train until there are some; return the steps, and whether found."""
     module = learner.module(model)
-    known = keep.get(f"stage-{key}")
+    known = keep.get(stage_name(key))
     if known is not None:
-        module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in known.items()})
+        weights = {name: torch.from_numpy(np.array(value)) for name, value in known.items() if name != _STEPS}
+        module.load_state_dict(weights)
         module.eval()
-        return 0
+        return int(known[_STEPS]), True
     # So that all slices together cost about as much as one training on everybody.
     epochs = max(1, round(2 * learner.epochs / (settings.slices + 1)))
     torch.manual_seed(seed)
     steps = learner.fit(
         model, seen, epochs=epochs, seed=seed, progress=progress, keep=_Under(keep, f"training-{key}")
     )
-    keep.put(f"stage-{key}", {name: value.numpy() for name, value in module.state_dict().items()})
-    return steps
+    after = {name: value.numpy() for name, value in module.state_dict().items()}
+    keep.put(stage_name(key), {**after, _STEPS: np.array(steps)})
+    return steps, False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from primum.train.learners import CaseLearner
 from primum.train.private import PrivateSettings
 from primum.train.private_linear import LinearSettings
 from primum.train.receipt import Receipt, patient_set, read_receipt
-from primum.train.shards import ShardSettings, Stage, thread_count, train_shards
+from primum.train.shards import ShardSettings, Stage, stage_name, thread_count, train_shards
 from primum.workflows.confidential import CONFIDENTIAL
 from primum.workflows.kept import Kept, write_private
 from primum.workflows.kept_folder import keeping, key_of, unfinished_beside
@@ -223,9 +223,9 @@ def _write_plain(
         if not isinstance(learner, CaseLearner):
             raise InputError("Adversarial training is for images of one size: use primum train plain.")
         learner = learner.against(plan.adversarial)
+    described = _all_that_shapes(plan, learner)
 
     def run(keep: Any) -> tuple[Any, list[Stage]]:
-        described = {**plan.described(), "versions": _versions(), "threads": thread_count()}
         models, stages = train_shards(
             learner, plan.shards, described=described, keep=keep, progress=_ticks(progress)
         )
@@ -243,23 +243,36 @@ def _write_plain(
         if several:
             (folder / STAGES).mkdir(mode=0o700)
             for stage in stages:
-                found = kept.get(f"stage-{stage.key}") or (old.get(f"stage-{stage.key}") if old else None)
-                Kept(folder / STAGES, STAGES).put(f"stage-{stage.key}", found or {})
+                name = stage_name(stage.key)
+                Kept(folder / STAGES, STAGES).put(name, _Stages(kept, old).get(name))
         if named is not None:
             (folder / CONFIDENTIAL).mkdir(mode=0o700)
             write_private(folder / CONFIDENTIAL / "forgotten.json", json.dumps(named).encode())
+        # What an interrupted run of this training had finished is its own work.
+        own = [replace(one, found=bool(old and old.get(stage_name(one.key)))) for one in stages]
         receipt = _receipt(
             plan,
             opened,
             folder,
             factory=factory,
             seed=plan.shards.seed,
-            steps=sum(stage.steps for stage in stages),
-            stages=tuple(asdict(stage) for stage in stages),
+            steps=sum(stage.steps for stage in own if not stage.found),
+            stages=tuple(asdict(stage) for stage in own),
             **more,
         )
         receipt.write(folder)
-    return Trained(receipt, sum(not stage.steps for stage in stages))
+    return Trained(receipt, sum(stage.found for stage in own))
+
+
+def _all_that_shapes(plan: TrainingPlan, learner: Any) -> dict[str, Any]:
+    """Return what weights depend on beside the patients that a stage is shown."""
+    return {
+        **plan.described(),
+        "recipe": repr(learner.recipe),
+        "range": learner.pixel_range if plan.adversarial else None,
+        "versions": _versions(),
+        "threads": thread_count(),
+    }
 
 
 def _write_private(plan: TrainingPlan, opened: Opened, kept: Kept, *, progress: Progress) -> Trained:
