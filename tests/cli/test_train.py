@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tests import tiny
 
 from primum.cli.main import run
 from primum.fit import resumption
 from primum.models.classifier_doors import open_classifier
+from primum.models.doors import open_model
 from primum.records.case_writer import write_cases
+from primum.records.meds import MedsFolder
 from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients, table_schema
 from primum.train.receipt import read_receipt
+from primum.train.shards import ShardSettings, places_of
 from primum.workflows import training
 
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -41,6 +45,57 @@ def model(cases: Path) -> Path:
     out = cases.parent / "model"
     assert run(["train", "plain", str(cases), "--out", str(out), *PLAIN]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty invented patients as MEDS."""
+    folder = tmp_path_factory.mktemp("meds")
+    tiny.records_folder(folder, tiny.cohort(train=30, tuning=6, held_out=4))
+    return folder
+
+
+def test_models_of_records_are_trained_forgotten_and_protected(histories: Path, tmp_path: Path) -> None:
+    size = ["--width", "16", "--lang", "en"]
+    plain = ["train", "plain", str(histories), "--epochs", "1", "--slices", "2", *size]
+    assert run([*plain, "--out", str(tmp_path / "first")]) == 0
+    # Its vocabulary is given from here on, so that nobody's leaving changes it.
+    given = ["--tokens", str(tmp_path / "first")]
+    assert run([*plain, *given, "--out", str(tmp_path / "model")]) == 0
+    assert same(tmp_path / "first", tmp_path / "model")
+    ids = MedsFolder(histories).split("train").subject_ids
+    (tmp_path / "ids.txt").write_text(
+        "\n".join(map(str, ids[places_of(ids, ShardSettings(1, 2))[1] == 1][:1]))
+    )
+    asked = ["train", "forget", str(tmp_path / "model"), "--records", str(histories), *given, "--lang", "en"]
+    asked += ["--patients", str(tmp_path / "ids.txt"), "--out", str(tmp_path / "without"), "--prove"]
+    assert run(asked) == 0
+    receipt = read_receipt(tmp_path / "without")
+    assert [stage["found"] for stage in receipt.stages] == [True, False]
+    assert open_model(str(tmp_path / "without")).parameters > 0
+    private = ["train", "private", str(histories), "--noise-multiplier", "2", "--steps", "2", "--batch", "9"]
+    assert run([*private, *given, *size, "--out", str(tmp_path / "private")]) == 0
+    ledger = read_receipt(tmp_path / "private").ledger
+    assert ledger is not None and ledger["outside"] == ["validation", "patient_count"]
+    assert ledger["randomness_is_secret"] and ledger["patients"] == 30
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [(["plain", "--shards", "2"], "in slices only"), (["adversarial"], "images of one size")],
+)
+def test_what_records_cannot_be_trained_by_is_refused_before_any_step(
+    more: list[str],
+    sentence: str,
+    histories: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("primum.train.learners.fit_model", None)
+    words = ["train", more[0], str(histories), *more[1:], "--out", str(tmp_path / "out"), "--lang", "en"]
+    assert run(words) == 2 and sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def weights(folder: Path) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from dp_accounting.pld import PLDAccountant
 from primum.errors import InputError
 
 Unit = Literal["patient", "record"]
-# Losses are rounded up, never down. The finer grid, of what was spent, costs about 1e-4 of epsilon; the coarser,
-# of the search for a noise, up to .01 where few are drawn over many steps (docs/studies/ledger.md).
+# Losses are rounded up, never down. The finer grid, of what was spent, costs about 1e-4 of epsilon; the
+# coarser, of the search for a noise, up to .01 where few are drawn over many steps: docs/studies/ledger.md.
 _FINE, _COARSE = 1e-4, 1e-3
 
 

@@ -173,6 +173,20 @@ class CaseLearner:
         return self.cases.select(np.flatnonzero(np.isin(self.cases.subject_ids, patients)))
 
 
+def require_cases(learner: "Learner", *, shards: int, adversarial: bool) -> None:
+    """Refuse what models of health records cannot be trained by, before any is.
+
+    Raises
+    ------
+    InputError
+        Several shards, or changed images, of health records.
+    """
+    if isinstance(learner, RecordLearner) and shards > 1:
+        raise InputError("Models of health records are trained in slices only: leave out --shards.")
+    if isinstance(learner, RecordLearner) and adversarial:
+        raise InputError("Adversarial training is for images of one size: use primum train plain.")
+
+
 @dataclass(frozen=True, eq=False)
 class RecordLearner:
     """A causal language model of histories, and the histories of its patients.
@@ -260,15 +274,7 @@ class RecordLearner:
         return model.module
 
     def together(self, models: Sequence[CausalModel]) -> CausalModel:
-        """Return the one model that there is.
-
-        Raises
-        ------
-        InputError
-            There are several: nothing yet opens the mean of several models of records.
-        """
-        if len(models) > 1:
-            raise InputError("Models of health records are trained in slices only: leave out --shards.")
+        """Return the one model that there is: nothing yet opens the mean of several."""
         return models[0]
 
     def write(self, folder: Path, model: CausalModel) -> str | None:

@@ -19,7 +19,7 @@ from primum.records.patient_list import read_patients
 from primum.records.ragged import IntArray
 from primum.report.language import message
 from primum.train.adversarial import AdversarialSettings
-from primum.train.learners import CaseLearner
+from primum.train.learners import require_cases
 from primum.train.private import PrivateSettings
 from primum.train.private_linear import LinearSettings
 from primum.train.receipt import Receipt, patient_set, read_receipt
@@ -219,9 +219,8 @@ def _write_plain(
     prove: bool = False,
 ) -> Trained:
     learner: Any = opened.learner  # of two kinds, each with models of its own
+    require_cases(learner, shards=plan.shards.shards, adversarial=plan.adversarial is not None)
     if plan.adversarial is not None:
-        if not isinstance(learner, CaseLearner):
-            raise InputError("Adversarial training is for images of one size: use primum train plain.")
         learner = learner.against(plan.adversarial)
     described = _all_that_shapes(plan, learner)
 
