@@ -97,7 +97,7 @@ def private_command(
     """Train privately."""
     from primum.train.shards import ShardSettings
     from primum.workflows.learners import ModelOptions
-    from primum.workflows.private_options import private_settings
+    from primum.workflows.private_options import private_options
     from primum.workflows.training import TrainingPlan, train
 
     _require_rate(learning_rate)
@@ -115,7 +115,7 @@ def private_command(
         out,
         ModelOptions(network, width, tokens=tokens, keep_duplicates=keep_duplicates),
         ShardSettings(seed=seed),
-        private_settings(network, epsilon=epsilon, delta=delta, seed=repeatable_seed, given=given),
+        private_options(network, epsilon=epsilon, delta=delta, seed=repeatable_seed, given=given),
         show_ids=show_ids,
     )
     return _carried_out(train, plan, out=out, lang=lang, log_json=log_json)

@@ -30,6 +30,7 @@ from primum.workflows.kept_folder import keeping, key_of, unfinished_beside
 from primum.workflows.learners import ModelOptions, Opened, open_learner, training_ids
 from primum.workflows.outputs import refuse_full, whole_folder
 from primum.workflows.plan import Progress
+from primum.workflows.private_options import PrivateOptions
 
 STAGES = "stages"
 _WEIGHTS = "model.safetensors"
@@ -46,7 +47,7 @@ class TrainingPlan:
     records, out : Path
     options : ModelOptions
     shards : ShardSettings
-    private : PrivateSettings, LinearSettings or None
+    private : PrivateOptions, PrivateSettings, LinearSettings or None
     adversarial : AdversarialSettings or None
         Neither: plain.
     show_ids : bool
@@ -56,7 +57,7 @@ class TrainingPlan:
     out: Path
     options: ModelOptions
     shards: ShardSettings = field(default_factory=ShardSettings)
-    private: PrivateSettings | LinearSettings | None = None
+    private: PrivateOptions | PrivateSettings | LinearSettings | None = None
     adversarial: AdversarialSettings | None = None
     show_ids: bool = False
 
@@ -106,6 +107,9 @@ def train(plan: TrainingPlan, *, progress: Progress) -> Trained:
         seed=plan.shards.seed,
         show_ids=plan.show_ids,
     )
+    if isinstance(plan.private, PrivateOptions):
+        patients = len(opened.learner.patients)
+        plan = replace(plan, private=plan.private.settled(kind=opened.data["kind"], patients=patients))
     with _kept(plan, opened) as kept:
         progress(TRAINING, 0)
         if plan.private is None:
