@@ -115,7 +115,8 @@ def test_going_on_gives_the_same_weights(run: Run, monkeypatch: pytest.MonkeyPat
     told: list[int] = []
     whole = run(None, lambda taken, steps: told.append(taken)).state_dict()
     monkeypatch.setattr(resumption, "SECONDS", 0.0)
-    for places in ([len(told)], [2, 3, len(told) - 1]):
+    # Among them ends of epochs, and steps after which validation patients are asked.
+    for places in ([len(told)], [2, 3, 5, len(told) - 1]):
         shelf, after = Shelf(), list[int]()
         for place in places:
             killed_at(run, place, shelf)

@@ -125,7 +125,7 @@ def descend(
     running = Running(
         module, optimiser, best, random=random, noise=optimiser.generator, average=average, keep=keep
     )
-    while running.taken < settings.steps:
+    while running.taken < settings.steps and not _stops(running):
         module.train()
         _step(optimiser, gradients(np.flatnonzero(random.random(gradients.patients) < rate), random))
         if average is not None:
@@ -133,11 +133,16 @@ def descend(
         running.stepped()
         if progress:
             progress(running.taken, settings.steps)
-        if running.taken % _STEPS_A_CHECK == 0 and best.should_stop():
-            break
+    if running.taken == settings.steps:
+        _stops(running)  # the last weights are measured, too
     best.restore()
     _finish(module, average)
     return _ledger(Mechanism("gradients", noise, rate, running.taken), gradients, settings)
+
+
+def _stops(running: Running) -> bool:
+    """Measure every few steps: before the next one, because a run that was killed goes on from here."""
+    return running.taken > 0 and running.taken % _STEPS_A_CHECK == 0 and running.best.should_stop()
 
 
 def _ledger(spent: Mechanism, gradients: PatientGradients, settings: PrivateSettings) -> PrivacyLedger:
