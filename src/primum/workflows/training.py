@@ -196,8 +196,8 @@ def _again(
     said = parent.settings
     if said["private"] is not None:
         raise InputError(
-            "{path} was trained privately: train it again without these patients, because secret noise cannot "
-            "be drawn again.",
+            "{path} was trained privately: train it again without these patients, because secret noise "
+            "cannot be drawn again.",
             path=str(model),
         )
     adversarial = said["adversarial"] and AdversarialSettings(**said["adversarial"])
