@@ -12,7 +12,8 @@ from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients, synt
 from primum.train.receipt import Receipt, read_receipt
 from primum.train.shards import ShardSettings
 from primum.workflows.learners import ModelOptions
-from primum.workflows.training import TrainingPlan, forget, train
+from primum.workflows.forgetting import forget
+from primum.workflows.training import TrainingPlan, train
 
 PATIENTS = {"train": 120, "tuning": 30, "held_out": 30}
 

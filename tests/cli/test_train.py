@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -19,10 +20,17 @@ from primum.models.classifier_doors import open_classifier
 from primum.models.doors import open_model
 from primum.records.case_writer import write_cases
 from primum.records.meds import MedsFolder
-from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients, table_schema
+from primum.records.synthetic_cases import (
+    SYNTHETIC_CASES,
+    CaseSettings,
+    split_patients,
+    synthetic_table,
+    table_schema,
+)
 from primum.train.receipt import read_receipt
-from primum.train.shards import ShardSettings, places_of
+from primum.train.shards import ShardSettings, places_of, stage_name
 from primum.workflows import training
+from primum.workflows.kept import Kept
 
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["primum.cli.verbs", "primum.workflows.training"])
@@ -57,7 +65,7 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_models_of_records_are_trained_forgotten_and_protected(histories: Path, tmp_path: Path) -> None:
     size = ["--width", "16", "--lang", "en"]
-    plain = ["train", "plain", str(histories), "--epochs", "1", "--slices", "2", *size]
+    plain = ["train", "plain", str(histories), "--epochs", "1", "--shards", "2", "--slices", "2", *size]
     assert run([*plain, "--out", str(tmp_path / "first")]) == 0
     # Its vocabulary is given from here on, so that nobody's leaving changes it.
     given = ["--tokens", str(tmp_path / "first")]
@@ -65,13 +73,16 @@ def test_models_of_records_are_trained_forgotten_and_protected(histories: Path, 
     assert same(tmp_path / "first", tmp_path / "model")
     ids = MedsFolder(histories).split("train").subject_ids
     (tmp_path / "ids.txt").write_text(
-        "\n".join(map(str, ids[places_of(ids, ShardSettings(1, 2))[1] == 1][:1]))
+        "\n".join(map(str, ids[places_of(ids, ShardSettings(2, 2))[1] == 1][:1]))
     )
     asked = ["train", "forget", str(tmp_path / "model"), "--records", str(histories), *given, "--lang", "en"]
     asked += ["--patients", str(tmp_path / "ids.txt"), "--out", str(tmp_path / "without"), "--prove"]
     assert run(asked) == 0
     receipt = read_receipt(tmp_path / "without")
-    assert [stage["found"] for stage in receipt.stages] == [True, False]
+    assert sum(stage["found"] for stage in receipt.stages) == 3 == len(receipt.stages) - 1
+    assert receipt.forgotten is not None and "recognised" not in receipt.forgotten
+    told = json.loads((tmp_path / "without/confidential/forgotten.json").read_text())["recognised"]
+    assert told.keys() == {"before", "after"} and told["after"]["held_out"] == 4
     assert open_model(str(tmp_path / "without")).parameters > 0
     private = ["train", "private", str(histories), "--noise-multiplier", "2", "--steps", "2", "--batch", "9"]
     assert run([*private, *given, *size, "--out", str(tmp_path / "private")]) == 0
@@ -80,21 +91,15 @@ def test_models_of_records_are_trained_forgotten_and_protected(histories: Path, 
     assert ledger["randomness_is_secret"] and ledger["patients"] == 30
 
 
-@pytest.mark.parametrize(
-    ("more", "sentence"),
-    [(["plain", "--shards", "2"], "in slices only"), (["adversarial"], "images of one size")],
-)
-def test_what_records_cannot_be_trained_by_is_refused_before_any_step(
-    more: list[str],
-    sentence: str,
+def test_records_cannot_be_trained_against_attacks_and_nothing_is_tried(
     histories: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("primum.train.learners.fit_model", None)
-    words = ["train", more[0], str(histories), *more[1:], "--out", str(tmp_path / "out"), "--lang", "en"]
-    assert run(words) == 2 and sentence in capsys.readouterr().err
+    words = ["train", "adversarial", str(histories), "--out", str(tmp_path / "out"), "--lang", "en"]
+    assert run(words) == 2 and "images of one size" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,6 +158,54 @@ def test_forgetting_is_proven_and_says_what_is_left(
     again = ["train", "forget", str(tmp_path / "without"), *asked[3:], "--out", str(tmp_path / "fewer")]
     assert run(again) == 0
     assert read_receipt(tmp_path / "fewer").data["patients"] == 66
+
+
+def test_a_stage_that_the_receipt_does_not_know_is_trained_again(
+    model: Path, cases: Path, tmp_path: Path
+) -> None:
+    """Whoever can write stages can write the digest beside them too; the receipt says what they were."""
+    shutil.copytree(model, tmp_path / "other")
+    key = read_receipt(model).stages[-1]["key"]
+    shelf = Kept(tmp_path / "other" / training.STAGES, training.STAGES)
+    arrays = shelf.get(stage_name(key))
+    first = next(name for name in arrays if name != "steps taken")
+    shelf.put(stage_name(key), {**arrays, first: arrays[first] + 1})
+    (tmp_path / "ids.txt").write_text("999999\n")
+    asked = ["train", "forget", str(tmp_path / "other"), "--records", str(cases)]
+    asked += ["--patients", str(tmp_path / "ids.txt"), "--out", str(tmp_path / "same")]
+    assert run(asked) == 0
+    assert same(model, tmp_path / "same")
+    found = [stage["found"] for stage in read_receipt(tmp_path / "same").stages]
+    assert found == [True, True, True, False]
+
+
+def test_whoever_is_forgotten_is_not_recognised_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hardly to be diagnosed, they were learnt by heart; afterwards they are like any other patient."""
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    sides = synthetic_table(120, seed=4, settings=CaseSettings(difficulty=4.0))
+    write_cases(
+        cases,
+        split_patients(sides, {"train": 60, "held_out": 60}),
+        classes=SYNTHETIC_CASES["table"][1],
+        schema=table_schema(),
+    )
+    long = ["--epochs", "150", "--patience", "0", "--learning-rate", ".01", "--width", "64", "--lang", "fr"]
+    assert run(["train", "plain", str(cases), "--out", str(tmp_path / "model"), *long]) == 0
+    for count, where in ((4, "confidential/forgotten.json"), (40, "receipt.json")):
+        (tmp_path / "ids.txt").write_text("\n".join(trainers(cases)[:count]))
+        asked = ["train", "forget", str(tmp_path / "model"), "--records", str(cases), "--lang", "fr"]
+        out = tmp_path / f"without-{count}"
+        assert run([*asked, "--patients", str(tmp_path / "ids.txt"), "--out", str(out)]) == 0
+        said = json.loads((out / where).read_text())
+        found = (said if where.startswith("confidential") else said["forgotten"])["recognised"]
+        assert found["before"]["patients"] == count and found["after"]["held_out"] == 60
+        assert count == 4 or found["before"]["low"] > 0.5
+        assert found["after"]["low"] < 0.5 < found["after"]["high"]
+        assert ("recognised" in read_receipt(out).forgotten) == (count >= 5)  # type: ignore[operator]
+        assert "par l’ancien modèle\xa0: AUC" in capsys.readouterr().out
 
 
 def test_forgetting_nobody_who_trained_gives_the_same_model(model: Path, cases: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.models.hf_folder import save_folder
+from primum.models.mixture import Mixture
 from primum.models.protocols import DistributionScorer, Embedder, Generator, MassScorer
 from primum.models.recorded import EMBEDDINGS, SCORES
 from primum.records.tokenizer import Tokenizer
@@ -53,20 +54,14 @@ class Door(NamedTuple):
 Factory = Callable[[Path, int, int], Door]
 
 
-def architecture(kind: Any, **settings: Any) -> Factory:
-    """Make a door of a Hugging Face folder."""
+def architecture(kind: Any, *, members: int = 1, **settings: Any) -> Factory:
+    """Make a door of a Hugging Face folder, of the mean of several models if there are members."""
 
     def build(folder: Path, tokens: int, context: int) -> Door:
         config = kind(vocab_size=tokens, hidden_size=WIDTH, num_hidden_layers=2, **settings)
         config.max_position_embeddings = context
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            module: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-        # Fresh weights say almost the same after every prefix: these do not.
-        random = torch.Generator().manual_seed(4)
-        for weights in module.parameters():
-            if weights.ndim > 1:
-                weights.data.normal_(0, 0.4, generator=random)
+        each = [_random(config, seed=3 + place) for place in range(members)]
+        module: Any = each[0] if members == 1 else Mixture(each)
         vocabulary = Vocabulary(tuple(f"c{token}" for token in range(tokens)))
         model = CausalModel(module, context=context, vocabulary_size=tokens)
         save_folder(folder, model, Tokenizer(vocabulary, tiny.BARE))
@@ -78,10 +73,24 @@ def architecture(kind: Any, **settings: Any) -> Factory:
     return build
 
 
+def _random(config: Any, *, seed: int) -> PreTrainedModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    # Fresh weights say almost the same after every prefix: these do not.
+    random = torch.Generator().manual_seed(seed + 1)
+    for weights in module.parameters():
+        if weights.ndim > 1:
+            weights.data.normal_(0, 0.4, generator=random)
+    return module
+
+
 ATTENTION = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32}
 DOORS: list[tuple[str, Factory]] = [
     ("llama", architecture(LlamaConfig, **ATTENTION)),
     ("gpt2", architecture(GPT2Config, n_head=2, bos_token_id=None, eos_token_id=None)),
+    ("mixture", architecture(LlamaConfig, members=3, **ATTENTION)),
+    ("mixture of windows", architecture(MistralConfig, members=2, sliding_window=4, **ATTENTION)),
     ("mistral", architecture(MistralConfig, sliding_window=4, **ATTENTION)),
     ("mamba", architecture(MambaConfig, state_size=4)),
     (

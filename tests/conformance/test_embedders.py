@@ -24,15 +24,22 @@ def tokens() -> TokenBatch:
     return tiny.random_batch(LENGTHS, vocabulary=TOKENS, seed=2)
 
 
+def members_of(module: Any) -> list[Any]:
+    """The models that answer together, often one."""
+    return list(getattr(module, "members", [module]))
+
+
 def last_states(module: Any, tokens: TokenBatch) -> FloatArray:
     """The slow way: one history at a time, the last of all the hidden states that the model shows."""
-    result = np.full((len(tokens), WIDTH), np.nan)
+    members = members_of(module)
+    result = np.full((len(tokens), WIDTH * len(members)), np.nan)
     for row in range(len(tokens)):
         if not LENGTHS[row]:
             continue
         ids = torch.from_numpy(tokens.tokens_of(row)[-CONTEXT:][None])
         with torch.no_grad():
-            result[row] = module(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1].numpy()
+            states = [one(input_ids=ids, output_hidden_states=True).hidden_states[-1] for one in members]
+            result[row] = np.concatenate([state[0, -1].numpy() for state in states])
     return result
 
 
@@ -60,10 +67,13 @@ def test_recorded_embeddings_equal_one_forward_a_patient(tmp_path: Path, tokens:
 def test_embeddings_are_what_the_logits_are_made_of(door: Door, tokens: TokenBatch) -> None:
     model, module = door.model, cast(Any, door.module)
     (embedding,) = model.embed(tokens.select(np.array([0])))
+    members = members_of(module)
     with torch.no_grad():
-        logits = module.get_output_embeddings()(torch.from_numpy(embedding).float())
+        states = torch.from_numpy(embedding).float().chunk(len(members))
+        each = [one.get_output_embeddings()(state) for one, state in zip(members, states, strict=True)]
+    expected = torch.stack([torch.softmax(logits, -1) for logits in each]).mean(0).log()
     (masses,) = model.log_masses(tokens.select(np.array([0])), np.eye(TOKENS, dtype=bool))
-    np.testing.assert_allclose(masses[-1], torch.log_softmax(logits, -1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(masses[-1], expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("budget", [1, 40, 1 << 20])
@@ -75,8 +85,9 @@ def test_padding_and_batch_size_change_nothing(
     np.testing.assert_allclose(model.embed(tokens), alone, atol=1e-5, rtol=0)
 
 
-def test_nobody_to_embed(model: Answers) -> None:
-    assert model.embed(tiny.random_batch([], vocabulary=TOKENS)).shape == (0, WIDTH)
+def test_nobody_to_embed(door: Door, model: Answers) -> None:
+    width = WIDTH * len(members_of(door.module))
+    assert model.embed(tiny.random_batch([], vocabulary=TOKENS)).shape == (0, width)
     assert np.isnan(model.embed(tiny.random_batch([0, 0], vocabulary=TOKENS))).all()
 
 

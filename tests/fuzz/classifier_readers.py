@@ -7,6 +7,7 @@ many; 1,500 run with the tests.
 import io
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -15,6 +16,7 @@ import onnx
 import polars as pl
 import skops.io
 from onnx import TensorProto, helper
+from safetensors.numpy import save_file
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -22,14 +24,23 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tests.conformance.classifiers import CLASSES, card_of, cases_of, write
 from tests.fuzz.case_readers import FORMATS, run
-from tests.fuzz.corpus import Files
+from tests.fuzz.corpus import SECRET, Files
 from tests.fuzz.readers import Reader
 from tests.records.case_builders import npz
 
+from primum.evidence.identity import file_digest
 from primum.models.classifier_card import card_text
 from primum.models.classifier_doors import holds_scores_only, is_classifier, open_classifier
 from primum.models.predictors import CaseEmbedder, Differentiable
 from primum.models.recorded_predictions import read_score_matrix
+from primum.records.patient_list import read_patients
+from primum.train.adversarial import AdversarialSettings
+from primum.train.receipt import Receipt, read_receipt
+from primum.train.shards import MOST_PARTS, Stage, stage_name, weights_digest
+from primum.workflows.forgetting import StagesLeft, plan_again
+from primum.workflows.kept import Kept
+from primum.workflows.learners import ModelOptions
+from primum.workflows.training import STAGES, TrainingPlan
 
 _OPERATIONS = (
     *("Identity", "Add", "MatMul", "Softmax", "Relu", "Reshape", "Expand", "Tile", "ConstantOfShape", "Loop"),
@@ -128,6 +139,40 @@ def _matrix() -> tuple[Files, ...]:
     )
 
 
+def _trained() -> tuple[Files, ...]:
+    """What `primum train` leaves: weights, receipt, a stage; and a list of patients to forget."""
+    weights, stage = {"weight": np.eye(3)}, {"weight": np.eye(3), "steps taken": np.array(7)}
+    made = []
+    for adversarial in (None, AdversarialSettings()):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            save_file(weights, folder / "model.safetensors")
+            plan = TrainingPlan(folder, folder, ModelOptions("table", 8, 3, 8, 0.01), adversarial=adversarial)
+            (folder / STAGES).mkdir()
+            Kept(folder / STAGES, STAGES).put(stage_name("a"), stage)
+            Receipt(
+                *("plain", file_digest(folder / "model.safetensors"), "a:b", None, {"patients": 9}),
+                *(plan.described(), 0, 7, {"torch": "2"}, "2026-01-01T00:00:00+00:00"),
+                stages=(asdict(Stage(0, 0, "a", 9, 7, False, weights_digest(stage))),),
+            ).write(folder)
+            (folder / "ids.txt").write_text(f"3\n{SECRET}\nsomebody-1\n\n")
+            files = (file for file in folder.rglob("*") if file.is_file())
+            made.append({str(file.relative_to(folder)): file.read_bytes() for file in files})
+    return tuple(made)
+
+
+def forget(path: Path) -> None:
+    """Read all that forgetting does before it trains: nobody twice, and only stages of the receipt."""
+    receipt, patients = read_receipt(path), read_patients(path / "ids.txt")
+    assert (np.diff(patients) > 0).all() and len(receipt.digest()) == 64
+    plan = plan_again(path, receipt, records=path, out=path, tokens=None)
+    assert 1 <= plan.shards.shards * plan.shards.slices <= MOST_PARTS**2
+    left = StagesLeft(Kept(path / STAGES, STAGES), receipt)
+    for stage in receipt.stages:
+        found = left.get(stage_name(str(stage.get("key"))))
+        assert found is None or weights_digest(found) == stage["weights"]
+
+
 def ask(path: Path) -> None:
     """Ask a classifier for all it offers; its answers must be what their types say."""
     if holds_scores_only(path):
@@ -160,6 +205,7 @@ CLASSIFIER_READERS = (
     Reader("torch models", _torch, ask, 2),
     Reader("recorded predictions", _recorded, ask, 2),
     Reader("score matrices", _matrix, ask, 2),
+    Reader("trained models", _trained, forget, 2),
 )
 
 

@@ -17,6 +17,7 @@ from primum.models import hf_folder
 from primum.models.causal import CausalModel
 from primum.models.doors import open_model
 from primum.models.hf_folder import save_folder
+from primum.models.mixture import Mixture
 from primum.records.tokenizer import Tokenizer
 from primum.records.vocabulary import Vocabulary
 
@@ -64,6 +65,31 @@ def test_weights_in_several_files_are_one_model(tmp_path: Path, folder: Path, mo
     (folder / parts[0]).unlink()
     with pytest.raises(ModelError, match="saved together"):
         open_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda folder: with_config(primum_members=3)(folder), "config.json calls for"),
+        (lambda folder: with_config(primum_members=1)(folder), "do not fit config.json"),
+        (lambda folder: with_config(primum_members=True)(folder), "do not fit config.json"),
+        (lambda folder: with_config(primum_members=10**9)(folder), "do not fit config.json"),
+        (lambda folder: with_config(primum_members="2")(folder), "do not fit config.json"),
+        (lambda folder: with_config(primum_members=None)(folder), "config.json calls for"),
+        (lambda folder: with_weights(lambda all_: all_.update(other=torch.ones(1)))(folder), "do not fit"),
+        (lambda folder: with_weights(lambda all_: all_.pop("member-1.lm_head.weight"))(folder), "lm_head"),
+    ],
+)
+def test_a_mixture_that_is_not_whole(tmp_path: Path, break_it: Callable[[Path], None], sentence: str) -> None:
+    each = [tiny.build(vocabulary=TOKENS, seed=seed) for seed in (1, 2)]
+    mixture = CausalModel(Mixture([one.module for one in each]), context=16, vocabulary_size=TOKENS)
+    save_folder(tmp_path / "model", mixture, TOKENIZER)
+    assert open_model(tmp_path / "model").parameters == 2 * each[0].parameters
+    mean = np.log(np.mean([np.exp(np.concatenate(one.log_probs(BATCH))) for one in each], axis=0))
+    np.testing.assert_allclose(scores(tmp_path / "model"), mean, atol=1e-5)
+    break_it(tmp_path / "model")
+    with pytest.raises(ModelError, match=sentence):
+        open_model(tmp_path / "model")
 
 
 def test_the_digest_is_that_of_every_file_that_shapes_an_answer(folder: Path, tmp_path: Path) -> None:

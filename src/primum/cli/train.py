@@ -190,7 +190,7 @@ def forget_command(
     log_json: options.LogJson = False,
 ) -> int:
     """Forget patients."""
-    from primum.workflows.training import forget
+    from primum.workflows.forgetting import forget
 
     return _carried_out(
         forget,
@@ -260,9 +260,25 @@ def _lines(found: Any, out: Path, language: Language) -> list[str]:
                 stages=len(receipt.stages),
             )
         )
+        lines += [_recognised(name, one, language) for name, one in sorted(found.recognised.items())]
         lines.append(
             language.text("The older model still remembers them: delete it, and whatever copies it has.")
         )
     if receipt.factory is not None:
         lines.append(language.text("Open it with: --factory {place}", place=receipt.factory))
     return lines
+
+
+_RECOGNISED = {
+    "after": message(
+        "Told from patients who trained nothing by this model: AUC {auc} ({low} to {high}); .5 is chance."
+    ),
+    "before": message(
+        "Told from patients who trained nothing by the older model: AUC {auc} ({low} to {high})."
+    ),
+}
+
+
+def _recognised(name: str, found: Any, language: Language) -> str:
+    said = {figure: language.number(found[figure], 2) for figure in ("auc", "low", "high")}
+    return language.text(_RECOGNISED[name], **said)

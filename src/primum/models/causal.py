@@ -8,6 +8,7 @@ import torch
 
 from primum.errors import ModelError
 from primum.models.generation import continuations, not_finite
+from primum.models.mixture import members_in
 from primum.models.protocols import BoolArray, Sampling, TokenScores
 from primum.records.histories import FloatArray
 from primum.records.ragged import IntArray, offsets_of
@@ -76,7 +77,8 @@ class CausalModel:
         _check_ids(tokens, self.vocabulary_size)
         module: Any = self.module.eval()
         length = np.minimum(tokens.lengths, self.context)
-        result = np.full((len(tokens), module.config.hidden_size), np.nan)
+        width = module.config.hidden_size * members_in(module.config)
+        result = np.full((len(tokens), width), np.nan)
         some = np.flatnonzero(length)
         with torch.inference_mode():
             for rows in length_buckets(length[some], _TOKENS_A_BATCH):

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from primum.errors import ModelError, VocabularyError
 from primum.evidence.identity import ModelRef, manifest, manifest_digest
 from primum.models.causal import CausalModel
+from primum.models.mixture import Mixture, members_in, save_mixture, split_weights
 from primum.models.opened import OpenedModel
 from primum.records.profile_guess import PROFILE, read_tokenizer
 from primum.records.tokenizer import Tokenizer
@@ -141,22 +142,29 @@ def _weights(folder: Path, path: Path, config: Any) -> torch.nn.Module:
         # Layers are built before weights are looked at, and a damaged number of them may be without end.
         if getattr(config, "num_hidden_layers", 0) > held:
             raise ValueError
-        module, loading = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except MemoryError:
+        members = members_in(config)
+        if members == 1:
+            return _module(folder, path, config)
+        return Mixture([_module(one, path, config) for one in split_weights(folder, members)])
+    except (MemoryError, ModelError):
         raise
     except Exception as error:
         raise ModelError(
             "{path}: the weights do not fit config.json: give the two that were saved together.",
             path=str(path),
         ) from error
+
+
+def _module(folder: Path, path: Path, config: Any) -> torch.nn.Module:
+    module, loading = AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=config,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
     # transformers fills what is missing with random numbers, and an audit of those would mean nothing.
     absent = sorted({*loading["missing_keys"], *(str(key[0]) for key in loading["mismatched_keys"])})
     if absent:
@@ -174,6 +182,9 @@ def _weights(folder: Path, path: Path, config: Any) -> torch.nn.Module:
 def save_folder(path: Path, model: CausalModel, tokenizer: Tokenizer) -> None:
     """Write a model as a folder that :func:`open_folder` opens."""
     module: Any = model.module
-    module.save_pretrained(path, safe_serialization=True)
+    if isinstance(module, Mixture):
+        save_mixture(path, module)
+    else:
+        module.save_pretrained(path, safe_serialization=True)
     tokenizer.vocabulary.write(path / "vocab.json")
     tokenizer.profile.write(path / PROFILE)

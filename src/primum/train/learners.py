@@ -19,6 +19,7 @@ from primum.fit.loop import Progress, fit_model
 from primum.fit.protocol import Keep
 from primum.models.causal import CausalModel
 from primum.models.hf_folder import save_folder
+from primum.models.mixture import Mixture
 from primum.models.torch_door import TorchClassifier
 from primum.records.cases import Cases
 from primum.records.ragged import IntArray
@@ -173,17 +174,15 @@ class CaseLearner:
         return self.cases.select(np.flatnonzero(np.isin(self.cases.subject_ids, patients)))
 
 
-def require_cases(learner: "Learner", *, shards: int, adversarial: bool) -> None:
-    """Refuse what models of health records cannot be trained by, before any is.
+def require_images(learner: "Learner") -> None:
+    """Refuse to change what cannot be changed, before anything is trained.
 
     Raises
     ------
     InputError
-        Several shards, or changed images, of health records.
+        Health records.
     """
-    if isinstance(learner, RecordLearner) and shards > 1:
-        raise InputError("Models of health records are trained in slices only: leave out --shards.")
-    if isinstance(learner, RecordLearner) and adversarial:
+    if isinstance(learner, RecordLearner):
         raise InputError("Adversarial training is for images of one size: use primum train plain.")
 
 
@@ -274,8 +273,12 @@ class RecordLearner:
         return model.module
 
     def together(self, models: Sequence[CausalModel]) -> CausalModel:
-        """Return the one model that there is: nothing yet opens the mean of several."""
-        return models[0]
+        """Make one model of those of all shards: the mean of their probabilities of the next token."""
+        first = models[0]
+        if len(models) == 1:
+            return first
+        module = Mixture([one.module for one in models])
+        return CausalModel(module, context=first.context, vocabulary_size=first.vocabulary_size)
 
     def write(self, folder: Path, model: CausalModel) -> str | None:
         """Write weights, configuration, vocabulary and profile."""

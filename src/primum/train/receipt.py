@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from primum.records.ragged import IntArray
 
 RECEIPT = "receipt.json"
 SCHEMA = "1.0"
+Settings = TypeVar("Settings")
+_LARGEST = 1 << 40
+_MAY_BE_ZERO = {"seed", "patience", "keep_duplicates", "warmup"}
 Method = Literal["plain", "private", "adversarial", "forgotten"]
 
 
@@ -98,13 +101,11 @@ def read_receipt(folder: Path) -> Receipt:
         if said.pop("schema").split(".")[0] != SCHEMA.split(".")[0]:
             raise ValueError
         receipt = Receipt(**{**said, "stages": tuple(said["stages"])})
-        if not isinstance(receipt.data, Mapping) or not isinstance(receipt.settings, Mapping):
+        if not all(isinstance(one, Mapping) for one in (receipt.data, receipt.settings, *receipt.stages)):
             raise TypeError
+        receipt.digest()
     except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(
-            "{path} has no training receipt that can be read: give a model that primum train made.",
-            path=str(folder),
-        ) from error
+        raise unreadable(folder) from error
     weights = folder / "model.safetensors"
     if not weights.is_file() or file_digest(weights) != receipt.weights:
         raise ModelError(
@@ -112,6 +113,42 @@ def read_receipt(folder: Path) -> Receipt:
             path=str(folder),
         )
     return receipt
+
+
+def unreadable(folder: Path) -> ModelError:
+    """Say that a folder has no receipt, or one that says nothing that can be used."""
+    return ModelError(
+        "{path} has no training receipt that can be read: give a model that primum train made.",
+        path=str(folder),
+    )
+
+
+def settings_said(kind: type[Settings], said: object) -> Settings:
+    """Make settings of what a receipt says of them.
+
+    Raises
+    ------
+    ValueError
+        A setting that there is not, or of another type or size than any that trained a model.
+    """
+    hints = get_type_hints(kind)
+    if not isinstance(said, Mapping) or not said.keys() <= hints.keys():
+        raise ValueError(kind.__name__)
+    for name, value in said.items():
+        if not _fits(value, hints[name]) or (value == 0 and name not in _MAY_BE_ZERO):
+            raise ValueError(name)
+    return kind(**said)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if isinstance(value, bool):
+        return hint is bool
+    if isinstance(value, int | float) and not 0 <= value < _LARGEST:
+        return False
+    # JSON may write a whole number without its point.
+    return isinstance(value, hint) or (isinstance(value, int) and isinstance(float(value), hint))
 
 
 def patient_set(patients: IntArray) -> str:

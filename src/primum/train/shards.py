@@ -27,6 +27,8 @@ from primum.records.ragged import IntArray
 from primum.train.learners import Learner
 
 Arrays = Mapping[str, NDArray[Any]]
+# Of shards, and of slices.
+MOST_PARTS = 100
 # Kept beside the weights; no weight has a blank in its name.
 _STEPS = "steps taken"
 
@@ -62,6 +64,8 @@ class Stage:
         Steps of the optimiser, taken now or when the stage that was found was trained.
     found : bool
         Whether the weights were there already.
+    weights : str
+        sha256 of the weights after it, by name.
     """
 
     shard: int
@@ -70,6 +74,7 @@ class Stage:
     patients: int
     steps: int
     found: bool
+    weights: str
 
 
 def stage_name(key: str) -> str:
@@ -145,15 +150,15 @@ def _stage(
     seed: int,
     keep: Keep,
     progress: Progress | None,
-) -> tuple[int, bool]:
-    """Take the weights after a stage, or train until there are some; return the steps, and whether found."""
+) -> tuple[int, bool, str]:
+    """Take the weights after a stage, or train until there are some; return steps, whether found, digest."""
     module = learner.module(model)
     known = keep.get(stage_name(key))
-    if known is not None:
+    if known is not None and _fits(known, module):
         weights = {name: torch.from_numpy(np.array(value)) for name, value in known.items() if name != _STEPS}
         module.load_state_dict(weights)
         module.eval()
-        return int(known[_STEPS]), True
+        return int(known[_STEPS]), True, weights_digest(known)
     # So that all slices together cost about as much as one training on everybody.
     epochs = max(1, round(2 * learner.epochs / (settings.slices + 1)))
     torch.manual_seed(seed)
@@ -161,8 +166,24 @@ def _stage(
         model, seen, epochs=epochs, seed=seed, progress=progress, keep=_Under(keep, f"training-{key}")
     )
     after = {name: value.numpy() for name, value in module.state_dict().items()}
-    keep.put(stage_name(key), {**after, _STEPS: np.array(steps)})
-    return steps, False
+    kept = {**after, _STEPS: np.array(steps)}
+    keep.put(stage_name(key), kept)
+    return steps, False, weights_digest(kept)
+
+
+def _fits(known: Arrays, module: Any) -> bool:
+    """Tell whether these are weights of the module, and not of whoever wrote the file anew."""
+    shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    return {name: np.shape(value) for name, value in known.items()} == {**shapes, _STEPS: ()}
+
+
+def weights_digest(arrays: Arrays) -> str:
+    """sha256, hexadecimal, of what is kept after a stage: names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Kept:
         """Return a piece; None when it is not there or is damaged."""
         try:
             data = (self.folder / (name + _PIECE)).read_bytes() if self.folder else b""
-        except OSError:
+        except (OSError, ValueError):
             return None
         whole = data[:_DIGEST] == self._digest(name, data[_DIGEST:])
         return from_bytes(data[_DIGEST:]) if whole else None

@@ -1,7 +1,7 @@
 """From what a person typed after ``primum train`` to patients in memory and a kind of model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,6 @@ class ModelOptions:
         """Return all that shapes weights, free of paths."""
         said = asdict(self)
         return {**said, "tokens": self.tokens is not None}
-
-    @classmethod
-    def from_described(cls, said: Mapping[str, Any], tokens: Path | None) -> "ModelOptions":
-        """Read what a receipt says."""
-        known = {one.name for one in fields(cls)}
-        return cls(**{**{name: said[name] for name in known & said.keys()}, "tokens": tokens})
 
 
 @dataclass(frozen=True, eq=False)

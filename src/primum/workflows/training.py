@@ -1,33 +1,29 @@
 """``primum train``: a model, what shapes it, and the receipt of how it came to be."""
 
-import hashlib
-import json
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
-from primum.errors import InputError, MachineError
 from primum.evidence.identity import file_digest
-from primum.records.patient_list import read_patients
-from primum.records.ragged import IntArray
+from primum.fit.protocol import Keep
 from primum.report.language import message
 from primum.train.adversarial import AdversarialSettings
-from primum.train.learners import require_cases
+from primum.train.learners import require_images
 from primum.train.private import PrivateSettings
 from primum.train.private_linear import LinearSettings
-from primum.train.receipt import Receipt, patient_set, read_receipt
+from primum.train.receipt import Receipt
 from primum.train.shards import ShardSettings, Stage, stage_name, thread_count, train_shards
 from primum.workflows.confidential import CONFIDENTIAL
 from primum.workflows.kept import Kept, write_private
 from primum.workflows.kept_folder import keeping, key_of, unfinished_beside
-from primum.workflows.learners import ModelOptions, Opened, open_learner, training_ids
+from primum.workflows.learners import ModelOptions, Opened, open_learner
 from primum.workflows.outputs import refuse_full, whole_folder
 from primum.workflows.plan import Progress
 from primum.workflows.private_options import PrivateOptions
@@ -70,10 +66,20 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gives back: the receipt, and how many stages it could take over."""
+    """What a training gives back.
+
+    Attributes
+    ----------
+    receipt : Receipt
+    reused : int
+        Stages that an older model had left.
+    recognised : mapping
+        How well forgotten patients are told from others: :func:`primum.workflows.recognition.recognised`.
+    """
 
     receipt: Receipt
     reused: int = 0
+    recognised: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,161 +116,94 @@ def train(plan: TrainingPlan, *, progress: Progress) -> Trained:
     if isinstance(plan.private, PrivateOptions):
         patients = len(opened.learner.patients)
         plan = replace(plan, private=plan.private.settled(kind=opened.data["kind"], patients=patients))
-    with _kept(plan, opened) as kept:
+    with kept_beside(plan, opened) as kept:
         progress(TRAINING, 0)
         if plan.private is None:
-            made_from = {"method": "plain" if plan.adversarial is None else "adversarial"}
-            return _write_plain(plan, opened, kept, progress=progress, made_from=made_from)
+            run = run_stages(plan, opened, kept, progress=progress)
+            # What an interrupted run of this training had finished is its own work.
+            run = replace(run, stages=tuple(replace(stage, found=False) for stage in run.stages))
+            return write_run(plan, opened, run, method="plain" if plan.adversarial is None else "adversarial")
         return _write_private(plan, opened, kept, progress=progress)
 
 
-def forget(
-    model: Path,
-    patients: Path,
-    *,
-    records: Path,
-    out: Path,
-    tokens: Path | None = None,
-    prove: bool = False,
-    progress: Progress,
-    show_ids: bool = False,
-) -> Trained:
-    """Make the model that never saw these patients, repeating only what did.
-
-    Parameters
-    ----------
-    model : Path
-        What `train` wrote, with its receipt.
-    patients : Path
-        One id a line.
-    records : Path
-        Those that trained it; the patients to forget may be gone from them.
-    out : Path
-    tokens : Path or None
-        The same vocabulary that it was given, if any.
-    prove : bool
-        Train once more from nothing, and hold the weights against each other.
-    progress : callable
-    show_ids : bool
+def run_stages(plan: TrainingPlan, opened: Opened, keep: Keep, *, progress: Progress) -> "Run":
+    """Train in shards and slices; stages whose weights lie in `keep` are taken from there.
 
     Raises
     ------
     InputError
-        A model that was trained privately, or whose settings these records do not fit.
-    ModelError
-        No receipt, or one of other weights.
-    MachineError
-        With `prove`: the weights differ, so nothing is written.
+        Changed images of records that have none.
     """
-    refuse_full(out)
-    parent = read_receipt(model)
-    gone = read_patients(patients)
-    plan = _again(parent, model, records, out, tokens, show_ids)
-    progress(READING, 0)
-    opened = open_learner(
-        records, plan.options, without=gone, set_aside=True, seed=plan.shards.seed, show_ids=show_ids
-    )
-    told, named = _forgotten(gone, training_ids(records))
-    with _kept(plan, opened) as kept:
-        progress(TRAINING, 0)
-        return _write_plain(
-            plan,
-            opened,
-            kept,
-            progress=progress,
-            old=Kept(model / STAGES, STAGES),
-            made_from={"method": "forgotten", "parent": parent.digest(), "forgotten": told},
-            named=named,
-            prove=prove,
-        )
-
-
-def _forgotten(gone: IntArray, trained: IntArray) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the receipt says of the patients who are to be forgotten, and what stays confidential."""
-    salt = secrets.token_hex(16)
-    # Few ids can be guessed, so their digest needs something that cannot.
-    digest = hashlib.sha256((salt + patient_set(gone)).encode()).hexdigest()
-    seen = len(np.intersect1d(gone, trained))
-    told = {"asked": len(gone), "in_these_records": seen, "patient_set": digest}
-    return told, {"salt": salt, "subject_ids": gone.tolist()}
-
-
-def _again(
-    parent: Receipt, model: Path, records: Path, out: Path, tokens: Path | None, show_ids: bool
-) -> TrainingPlan:
-    """Return the plan by which the parent was trained."""
-    said = parent.settings
-    if said["private"] is not None:
-        raise InputError(
-            "{path} was trained privately: train it again without these patients, because secret noise "
-            "cannot be drawn again.",
-            path=str(model),
-        )
-    adversarial = said["adversarial"] and AdversarialSettings(**said["adversarial"])
-    return TrainingPlan(
-        records,
-        out,
-        ModelOptions.from_described(said["model"], tokens),
-        ShardSettings(**said["shards"]),
-        adversarial=adversarial,
-        show_ids=show_ids,
-    )
-
-
-def _write_plain(
-    plan: TrainingPlan,
-    opened: Opened,
-    kept: Kept,
-    *,
-    progress: Progress,
-    old: Kept | None = None,
-    made_from: Mapping[str, Any],
-    named: Mapping[str, Any] | None = None,
-    prove: bool = False,
-) -> Trained:
     learner: Any = opened.learner  # of two kinds, each with models of its own
-    require_cases(learner, shards=plan.shards.shards, adversarial=plan.adversarial is not None)
     if plan.adversarial is not None:
+        require_images(learner)
         learner = learner.against(plan.adversarial)
     described = _all_that_shapes(plan, learner)
+    models, stages = train_shards(
+        learner, plan.shards, described=described, keep=keep, progress=_ticks(progress)
+    )
+    return Run(learner, learner.together(models), tuple(stages), keep)
 
-    def run(keep: Any) -> tuple[Any, list[Stage]]:
-        models, stages = train_shards(
-            learner, plan.shards, described=described, keep=keep, progress=_ticks(progress)
-        )
-        return learner.together(models), stages
 
-    model, stages = run(_Stages(kept, old))
-    more = dict(made_from)
-    if prove:
-        again, _ = run(_Nowhere())
-        _require_equal(learner.module(model), learner.module(again))
-        more["forgotten"] = {**more["forgotten"], "proof": "bit_identical_to_training_without_them"}
-    several = plan.shards.shards * plan.shards.slices > 1
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A model in shards and slices, what learnt it, and where the weights after its stages lie."""
+
+    learner: Any
+    model: Any
+    stages: tuple[Stage, ...]
+    keep: Keep
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Return those of the whole model by name."""
+        state = self.learner.module(self.model).state_dict()
+        return {name: value.numpy() for name, value in state.items()}
+
+
+def write_run(
+    plan: TrainingPlan,
+    opened: Opened,
+    run: Run,
+    *,
+    confidential: Mapping[str, bytes] = MappingProxyType({}),
+    **said: Any,
+) -> Trained:
+    """Write a model with its stages and receipt.
+
+    Parameters
+    ----------
+    plan, opened, run
+        What was asked for, who trained, and what came of it.
+    confidential : mapping
+        Files by name for the folder that only the owner reads.
+    said : mapping
+        What else the receipt says.
+    """
     with whole_folder(plan.out) as folder:
-        factory = learner.write(folder, model)
-        if several:
+        factory = run.learner.write(folder, run.model)
+        if plan.shards.shards * plan.shards.slices > 1:
             (folder / STAGES).mkdir(mode=0o700)
-            for stage in stages:
-                name = stage_name(stage.key)
-                Kept(folder / STAGES, STAGES).put(name, _Stages(kept, old).get(name))
-        if named is not None:
+            shelf = Kept(folder / STAGES, STAGES)
+            for stage in run.stages:
+                weights = run.keep.get(stage_name(stage.key))
+                assert weights is not None
+                shelf.put(stage_name(stage.key), weights)
+        if confidential:
             (folder / CONFIDENTIAL).mkdir(mode=0o700)
-            write_private(folder / CONFIDENTIAL / "forgotten.json", json.dumps(named).encode())
-        # What an interrupted run of this training had finished is its own work.
-        own = [replace(one, found=bool(old and old.get(stage_name(one.key)))) for one in stages]
+        for name, data in confidential.items():
+            write_private(folder / CONFIDENTIAL / name, data)
         receipt = _receipt(
             plan,
             opened,
             folder,
             factory=factory,
             seed=plan.shards.seed,
-            steps=sum(stage.steps for stage in own if not stage.found),
-            stages=tuple(asdict(stage) for stage in own),
-            **more,
+            steps=sum(stage.steps for stage in run.stages if not stage.found),
+            stages=tuple(asdict(stage) for stage in run.stages),
+            **said,
         )
         receipt.write(folder)
-    return Trained(receipt, sum(stage.found for stage in own))
+    return Trained(receipt, sum(stage.found for stage in run.stages))
 
 
 def _all_that_shapes(plan: TrainingPlan, learner: Any) -> dict[str, Any]:
@@ -329,7 +268,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def _kept(plan: TrainingPlan, opened: Opened) -> Iterator[Kept]:
+def kept_beside(plan: TrainingPlan, opened: Opened) -> Iterator[Kept]:
     """Keep checkpoints beside the place of the model until it is there."""
     shaping = {"described": plan.described(), "data": opened.data}
     with keeping(unfinished_beside(plan.out), key=key_of(_Shaping(shaping))) as kept:
@@ -338,39 +277,3 @@ def _kept(plan: TrainingPlan, opened: Opened) -> Iterator[Kept]:
 
 def _ticks(progress: Progress) -> Callable[[int, int], None]:
     return lambda taken, steps: progress(TRAINING, 1)
-
-
-@dataclass(frozen=True)
-class _Stages:
-    """Reads stages from an older model too; everything that is new goes to where this run is kept."""
-
-    kept: Kept
-    old: Kept | None
-
-    def get(self, name: str) -> Any:
-        found = self.kept.get(name)
-        return self.old.get(name) if found is None and self.old else found
-
-    def put(self, name: str, arrays: Mapping[str, Any], /) -> None:
-        self.kept.put(name, arrays)
-
-
-class _Nowhere:
-    """Keeps nothing."""
-
-    def get(self, name: str) -> None:
-        return None
-
-    def put(self, name: str, arrays: Mapping[str, Any], /) -> None:
-        return None
-
-
-def _require_equal(one: Any, other: Any) -> None:
-    first, second = one.state_dict(), other.state_dict()
-    if first.keys() != second.keys() or not all(
-        np.array_equal(first[name].numpy(), second[name].numpy()) for name in first
-    ):
-        raise MachineError(
-            "Training without these patients from the start gave other weights, so nothing was written: use "
-            "the versions and the number of threads that trained the model, or train it anew."
-        )
