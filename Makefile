@@ -16,7 +16,7 @@ demo: $(VENV)/demo.installed
 test: $(VENV)/test.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 study: $(VENV)/test.installed
 	$(BIN)/python -m studies

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from primum.evidence.label_noise import RESAMPLES, flipped_labels
+from primum.evidence.label_noise import RESAMPLES, flipped_labels, label_suspicion
 from primum.evidence.measured import BoolArray, FloatArray, IntArray
 
 
@@ -31,7 +31,9 @@ def test_the_share_of_flipped_labels_is_found(apart: float, rate: float) -> None
 
 def test_suspicion_falls_on_the_flipped() -> None:
     score, given, flipped, patient = world(1500, apart=4.0, rate=0.05, seed=2)
-    listed = flipped_labels(score, given, patient).suspicion > 0.5
+    suspicion = label_suspicion(score, given, patient)
+    assert np.array_equal(suspicion, flipped_labels(score, given, patient).suspicion)
+    listed = suspicion > 0.5
     assert (listed & flipped).sum() / flipped.sum() > 0.7
     assert (listed & ~flipped).sum() / listed.sum() < 0.2
 

@@ -1,6 +1,7 @@
 """A report on everything: each family beyond privacy with findings that its own statistics made."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from studies.robustness_power import corrupted, drawn, everything
@@ -43,6 +44,7 @@ def observed(*, harm: bool) -> list[Observed]:
     return [robust, equity_worlds.observed(20_000, seed=1, gap=0.15 if harm else 0.0), data, said]
 
 
+@cache
 def findings(*, harm: bool) -> tuple[Finding, ...]:
     """Judge them together."""
     claims, described = [], []

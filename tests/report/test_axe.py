@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
@@ -54,9 +55,14 @@ def axe() -> Path:
     return Path(spec.origin).with_name("axe.min.js")
 
 
+@cache
+def rendered(name: str, code: Code) -> str:
+    return render(SAMPLES[name](), samples.RUN, language=Language(code))
+
+
 def page(name: str, code: Code, *, media: str = "screen") -> str:
     """Let axe into a page, and let the rules for print hold on the screen."""
-    text = render(SAMPLES[name](), samples.RUN, language=Language(code))
+    text = rendered(name, code)
     policy = next(line for line in text.splitlines() if "Content-Security-Policy" in line)
     assert "@media print {" in text
     text = text.replace(policy, "").replace("</body>", _INSIDE)

@@ -2,8 +2,10 @@
 
 import re
 from functools import cache
+from typing import TextIO
 
 import pytest
+from matplotlib.figure import Figure
 from tests.report import beyond_samples, samples
 from tests.report.test_html import Page
 
@@ -96,6 +98,21 @@ def test_every_plot_has_its_data_table_and_each_is_drawn_once() -> None:
         assert figure.index("<details>") < figure.index("</figure>")
     assert page.count("<svg") == page.count('role="img"')
     assert len(Page(page).ids) == len(set(Page(page).ids))
+
+
+def test_a_page_draws_each_plot_once_and_a_terminal_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = 0
+
+    def counted(_: Figure, place: TextIO, **__: object) -> None:
+        nonlocal drawn
+        drawn += 1
+        place.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+
+    monkeypatch.setattr(Figure, "savefig", counted)
+    summary_table(audit("harmful"), ENGLISH, width=120)
+    assert drawn == 0
+    shown = render(audit("harmful"), samples.RUN, language=ENGLISH).count('role="img"')
+    assert drawn == shown > 10
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -72,33 +72,66 @@ def flipped_labels(score: FloatArray, given: NDArray[np.bool_], patient: IntArra
     seed : int
     """
     random = np.random.default_rng(seed)
-    weight = 1 / np.bincount(patient)[patient]
     people = int(patient.max()) + 1
-    bins = max(8, min(_BINS, len(score) // _FEWEST_A_BIN))
-    place = (bins * (stats.rankdata(score) - 0.5) / len(score)).astype(np.int64)
-    # scores that tie leave bins without a case
-    place = np.unique(place, return_inverse=True)[1].astype(np.int64)
-    bins = int(place.max()) + 1
-
-    def binned(values: FloatArray) -> FloatArray:
-        return np.asarray(np.bincount(place, values, bins)[None], np.float64)
-
-    total, positive = binned(weight), binned(weight * given)
-    design = _scale(total[0], positive[0])
-    certain = special.expit(_logistic(design, positive, total)[0] @ design.T)[place]
-    ratio, fitted = _ratio(design, positive, total)
+    seen = _observed(score, given, patient)
+    weight, place, design, bins = seen.weight, seen.place, seen.design, len(seen.design)
+    certain = special.expit(_logistic(design, seen.positive, seen.total)[0] @ design.T)[place]
     as_extreme, drawn = 0, 0
     while drawn < BOOTSTRAPS and as_extreme < _ENOUGH:
         together = random.random((min(_BLOCK, BOOTSTRAPS - drawn), people))
         simulated = _rows((together[:, patient] < certain) * weight, place, bins)
-        chance = _ratio(design, simulated, np.broadcast_to(total, simulated.shape))[0]
-        as_extreme, drawn = as_extreme + int((chance >= ratio[0] - 1e-9).sum()), drawn + len(chance)
+        chance = _ratio(design, simulated, np.broadcast_to(seen.total, simulated.shape))[0]
+        as_extreme, drawn = as_extreme + int((chance >= seen.ratio - 1e-9).sum()), drawn + len(chance)
     again = random.multinomial(people, np.full(people, 1 / people), size=RESAMPLES)[:, patient] * weight
     resampled = _ratio(design, _rows(again * given, place, bins), _rows(again, place, bins))[1]
-    wrong = np.where(given, fitted.wrong_positive[0][place], fitted.wrong_negative[0][place])
-    p_value = (1 + as_extreme) / (1 + drawn)
-    clean = fitted.truly[0][place]
-    return Flips(float(fitted.share[0]), resampled.share, p_value, wrong, clean, fitted.told[0][place])
+    fitted, p_value = seen.fitted, (1 + as_extreme) / (1 + drawn)
+    clean, told = fitted.truly[0][place], fitted.told[0][place]
+    return Flips(float(fitted.share[0]), resampled.share, p_value, _wrong(seen, given), clean, told)
+
+
+def label_suspicion(score: FloatArray, given: NDArray[np.bool_], patient: IntArray) -> FloatArray:
+    """How probably each given label is wrong, shape (n,), near 1 is worse: :func:`flipped_labels` undrawn.
+
+    Parameters
+    ----------
+    score : float64, shape (n,)
+    given : bool, shape (n,)
+    patient : int64, shape (n,)
+        As of :func:`flipped_labels`.
+    """
+    return _wrong(_observed(score, given, patient), given)
+
+
+@dataclass(frozen=True, eq=False)
+class _Observed:
+    """Labels counted by bins of the score, each patient once, and what fits these counts."""
+
+    weight: FloatArray
+    place: IntArray
+    total: FloatArray
+    positive: FloatArray
+    design: FloatArray
+    ratio: float
+    fitted: "_Fit"
+
+
+def _observed(score: FloatArray, given: NDArray[np.bool_], patient: IntArray) -> _Observed:
+    weight = 1 / np.bincount(patient)[patient]
+    bins = max(8, min(_BINS, len(score) // _FEWEST_A_BIN))
+    place = (bins * (stats.rankdata(score) - 0.5) / len(score)).astype(np.int64)
+    # scores that tie leave bins without a case
+    place = np.unique(place, return_inverse=True)[1].astype(np.int64)
+    total, positive = (
+        np.asarray(np.bincount(place, values)[None], np.float64) for values in (weight, weight * given)
+    )
+    design = _scale(total[0], positive[0])
+    ratio, fitted = _ratio(design, positive, total)
+    return _Observed(weight, place, total, positive, design, float(ratio[0]), fitted)
+
+
+def _wrong(seen: _Observed, given: NDArray[np.bool_]) -> FloatArray:
+    fitted, place = seen.fitted, seen.place
+    return np.asarray(np.where(given, fitted.wrong_positive[0][place], fitted.wrong_negative[0][place]))
 
 
 @dataclass(frozen=True, eq=False)

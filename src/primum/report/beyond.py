@@ -1,7 +1,8 @@
 """Beyond privacy: how the model breaks, on what data it was made, whom it serves worse, why it says so."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from markupsafe import Markup
 
@@ -92,7 +93,9 @@ class Part:
         What it takes to do this to the model, and what shaped the figures: a name and what it is.
     advice : tuple of str
         What to do about each harm.
-    plots : tuple of Plot
+    drawn : tuple of Finding
+        Whose series the plots show.
+    language : Language
     """
 
     family: ObservedFamily
@@ -103,7 +106,13 @@ class Part:
     facts: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str], ...]
     advice: tuple[str, ...]
-    plots: tuple[Plot, ...]
+    drawn: tuple[Finding, ...]
+    language: Language
+
+    @cached_property
+    def plots(self) -> tuple[Plot, ...]:
+        """Its plots, drawn when they are asked for: the answers, the summary and the terminal show none."""
+        return (*drawn(self.drawn, language=self.language), *_forests(self.drawn, self.language))
 
 
 def is_beyond(finding: Finding) -> bool:
@@ -178,7 +187,8 @@ def _part(family: ObservedFamily, found: list[Finding], language: Language) -> P
         tuple(_facts(family, judged, language)) if judged.estimates else (),
         tuple(_settings(judged, language)),
         tuple(language.text(ADVICE[one.test]) for one in claims if one.harmful and one.test in ADVICE),
-        (*drawn(found, language=language), *_forests(found, language)),
+        tuple(found),
+        language,
     )
 
 
@@ -202,7 +212,7 @@ def _settings(judged: Finding, language: Language) -> Iterator[tuple[str, str]]:
             yield language.text(SETTINGS[key]), language.text("{value}", value=shown)
 
 
-def _forests(found: list[Finding], language: Language) -> Iterator[Plot]:
+def _forests(found: Sequence[Finding], language: Language) -> Iterator[Plot]:
     """Draw what was measured of each group on its own."""
     for test, draw, (title, note) in (
         ("equity.sensitivity", _gaps, equity_words.FOREST),

@@ -14,7 +14,7 @@ from primum.audits.data.out_of_fold import FOLDS, OutOfFold, out_of_fold
 from primum.audits.privacy.label_only import Kind
 from primum.errors import RecordsError
 from primum.evidence.finding import Message, Scalar
-from primum.evidence.label_noise import flipped_labels
+from primum.evidence.label_noise import label_suspicion
 from primum.evidence.measured import BoolArray, FloatArray, IntArray
 from primum.evidence.membership import wanted
 from primum.evidence.observed import Observed
@@ -141,7 +141,7 @@ def _labels(cases: Cases, patient: IntArray, kind: Kind, classes: int, seed: int
         "flagged": flagged.astype(np.float64),
         "sureness": _ranks(answers.probabilities.max(axis=1), answers.fold),
         "predicted": large[answers.probabilities.argmax(axis=1)].astype(np.float64),
-        "suspicion": _suspicion(answers, labels, patient[rows], seed),
+        "suspicion": _suspicion(answers, labels, patient[rows]),
     }
     for place in range(len(large)) if len(large) > 2 else (1,):
         found[f"score:{large[place]}"] = _ranks(answers.probabilities[:, place], answers.fold)
@@ -172,13 +172,13 @@ def _ranks(values: FloatArray, fold: IntArray) -> FloatArray:
     return found
 
 
-def _suspicion(answers: OutOfFold, labels: IntArray, patient: IntArray, seed: int) -> FloatArray:
+def _suspicion(answers: OutOfFold, labels: IntArray, patient: IntArray) -> FloatArray:
     """How probably each label is wrong, for the list of cases to look at again."""
     found = np.zeros(len(labels))
     people = np.unique(patient, return_inverse=True)[1]
     for place in range(answers.probabilities.shape[1]) if answers.probabilities.shape[1] > 2 else (1,):
         score = _ranks(answers.probabilities[:, place], answers.fold)
-        one = flipped_labels(score, labels == place, people, seed=seed).suspicion
+        one = label_suspicion(score, labels == place, people)
         mine = (labels == place) | (answers.probabilities.shape[1] == 2)
         found[mine] = one[mine]
     return found
