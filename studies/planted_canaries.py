@@ -145,7 +145,7 @@ class PixelFeatures(ScatteringNetwork):
         return nn.functional.normalize(images.flatten(1))
 
 
-_reckoned_once = lru_cache(private_linear._mechanisms)
+_reckoned_once = lru_cache(private_linear.mechanisms_of)
 
 
 def train_linear(coins: Coins) -> tuple[Floats, float]:
@@ -161,7 +161,7 @@ def train_linear(coins: Coins) -> tuple[Floats, float]:
     module = PixelFeatures()
     model = TorchClassifier(module, ("no", "yes"), Card(output="logits"))
     everyone = np.arange(len(images))
-    with patch.object(private_linear, "_mechanisms", _reckoned_once):
+    with patch.object(private_linear, "mechanisms_of", _reckoned_once):
         ledger = fit_private_linear(
             model, Cases(everyone, everyone, images, labels), settings=LinearSettings(4.0, DELTA)
         )

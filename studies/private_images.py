@@ -134,8 +134,8 @@ def least(what: Callable[[], object]) -> float:
 def seconds(train: Cases, scattering: float) -> Table:
     """Say what each part of a fit at epsilon 8 takes."""
     model, settings = classifier(Prepared()), LinearSettings()
-    units = least(lambda: private_linear._units(model, model.module, train))  # type: ignore[arg-type]
-    noise = least(lambda: private_linear._mechanisms(settings))
+    units = least(lambda: private_linear.units_of(model, model.module, train))  # type: ignore[arg-type]
+    noise = least(lambda: private_linear.mechanisms_of(settings))
     whole = least(lambda: fit_private_linear(model, train, settings=settings))
     table = Table("part", "CPU-seconds")
     table.add("scattering of 4,708 images, once", scattering)
@@ -221,7 +221,7 @@ def price_of_choosing(settings: LinearSettings) -> Table:
     tries = len(CLIPS) * len(RATES)
     table = Table("ε of one run", f"all {tries} runs released", f"the best of {tries} runs on average")
     for epsilon in EPSILONS[1:]:
-        run = private_linear._mechanisms(replace(settings, epsilon=epsilon))
+        run = private_linear.mechanisms_of(replace(settings, epsilon=epsilon))
         every = [replace(one, steps=one.steps * tries) for one in run]
         table.add(f"{epsilon:g}", f"{epsilon_spent(every, DELTA):.1f}", f"{tuned_epsilon(run, tries):.1f}")
     return table
@@ -235,8 +235,8 @@ def main(seeds: int = SEEDS) -> None:
     train, validation = splits["train"], splits["val"]
     times = seconds(train, scattering)
     # Noise for one epsilon is reckoned once, whatever clip, rate and seed.
-    reckoned = lru_cache(private_linear._mechanisms)
-    private_linear._mechanisms = lambda settings: reckoned(
+    reckoned = lru_cache(private_linear.mechanisms_of)
+    private_linear.mechanisms_of = lambda settings: reckoned(
         LinearSettings(settings.epsilon, settings.delta, settings.steps)
     )
     settings, choice = chosen(train, validation)

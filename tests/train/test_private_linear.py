@@ -22,14 +22,14 @@ from primum.train.accounting import PrivacyLedger, epsilon_spent
 from primum.train.private_linear import Floats, LinearSettings, fit_private_linear
 
 SEEDED = LinearSettings(seed=3)
-reckoned_once = lru_cache(private_linear._mechanisms)
+reckoned_once = lru_cache(private_linear.mechanisms_of)
 
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise for the same settings is reckoned once."""
     monkeypatch.setattr(
-        private_linear, "_mechanisms", lambda settings: reckoned_once(replace(settings, seed=0))
+        private_linear, "mechanisms_of", lambda settings: reckoned_once(replace(settings, seed=0))
     )
 
 
@@ -76,12 +76,12 @@ def sample(counts: list[int], *, features: int = 7, classes: int = 3, seed: int 
     drawn = rng.standard_normal((cases, features)).astype(np.float32)
     starts: IntArray = np.cumsum([0, *counts[:-1]])
     residuals = rng.standard_normal((cases, classes)).astype(np.float32)
-    return private_linear._Sample(drawn, np.arange(cases) % classes, starts), residuals
+    return private_linear.Sample(drawn, np.arange(cases) % classes, starts), residuals
 
 
 @pytest.mark.parametrize("counts", [[1] * 12, [1, 4, 2, 1, 9]])
 @pytest.mark.parametrize("clip", [0.3, 1.0, 50.0])
-def test_the_clipped_sum_is_that_of_opacus(counts: list[int], clip: float) -> None:
+def test_theclipped_sum_is_that_of_opacus(counts: list[int], clip: float) -> None:
     held, _ = sample(counts)
     layer = torch.nn.Linear(7, 3, bias=False)
     weights = layer.weight.detach().numpy().copy()
@@ -100,19 +100,19 @@ def test_the_clipped_sum_is_that_of_opacus(counts: list[int], clip: float) -> No
     every.grad_sample = torch.stack([every.grad_sample[owner == one].mean(0) for one in range(len(counts))])
     optimiser.step()
     residuals = torch.softmax(features @ torch.from_numpy(weights).T, 1) - torch.eye(3)[labels]
-    found = private_linear._clipped_sum(held, residuals.numpy(), clip)
+    found = private_linear.clipped_sum(held, residuals.numpy(), clip)
     np.testing.assert_allclose(found, weights - layer.weight.detach().numpy(), atol=2e-5)
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1, 1], [3, 200, 1, 2], [1, 1, 1, 500]])
 def test_a_patient_more_or_less_moves_the_sum_by_the_clip_at_most(counts: list[int]) -> None:
     held, residuals = sample(counts, seed=4)
-    all_of_them = private_linear._clipped_sum(held, 100 * residuals, 0.7)
+    all_of_them = private_linear.clipped_sum(held, 100 * residuals, 0.7)
     for gone, (start, count) in enumerate(zip(held.starts, counts, strict=True)):
         kept = np.r_[:start, start + count : len(held.labels)]
         starts = np.delete(held.starts - np.where(np.arange(len(counts)) > gone, count, 0), gone)
-        fewer = private_linear._Sample(held.features[kept], held.labels[kept], starts)
-        left = private_linear._clipped_sum(fewer, 100 * residuals[kept], 0.7)
+        fewer = private_linear.Sample(held.features[kept], held.labels[kept], starts)
+        left = private_linear.clipped_sum(fewer, 100 * residuals[kept], 0.7)
         assert 0.69 < np.linalg.norm(all_of_them - left) <= 0.7 * (1 + 1e-5)
 
 

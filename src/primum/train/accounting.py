@@ -11,6 +11,7 @@ Doroshenko et al., Connect the dots: tighter discrete approximations of privacy 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from dp_accounting import (
@@ -121,19 +122,27 @@ def noise_for(
     if not 0 < delta < 1:
         raise InputError("Delta must lie between zero and one, not {delta}.", delta=delta)
     try:
-        noise = calibrate_dp_mechanism(
-            lambda: _accountant(_COARSE),
-            lambda multiplier: _event([*beside, Mechanism("gradients", multiplier, sampling_rate, steps)]),
-            epsilon,
-            delta,
-            tol=1e-3,
-        )
+        return _calibrated(epsilon, delta, steps, sampling_rate, tuple(beside))
     except (ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError(
             "No noise gives epsilon {epsilon} at delta {delta}: ask for a larger epsilon.",
             epsilon=epsilon,
             delta=delta,
         ) from error
+
+
+@lru_cache
+def _calibrated(
+    epsilon: float, delta: float, steps: int, sampling_rate: float, beside: tuple[Mechanism, ...]
+) -> float:
+    """Search once what every site of a training between hospitals asks for."""
+    noise = calibrate_dp_mechanism(
+        lambda: _accountant(_COARSE),
+        lambda multiplier: _event([*beside, Mechanism("gradients", multiplier, sampling_rate, steps)]),
+        epsilon,
+        delta,
+        tol=1e-3,
+    )
     return float(noise)
 
 

@@ -67,8 +67,16 @@ class LinearSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sample:
-    """Features of cases, a patient's one after the other, shape (n, features); `starts`: their first rows."""
+class Sample:
+    """Features of cases, a patient's one after the other.
+
+    Attributes
+    ----------
+    features : float32, shape (n, features)
+    labels : int64, shape (n,)
+    starts : int64, shape (patients,)
+        First row of each patient.
+    """
 
     features: Floats
     labels: IntArray
@@ -122,7 +130,7 @@ def fit_private_linear(
         Images of another shape than the model's.
     """
     module = _network(model, settings)
-    mechanisms = _mechanisms(settings)
+    mechanisms = mechanisms_of(settings)
     centre_noise, noise = [one.noise_multiplier for one in mechanisms] or [0.0, 0.0]
     patients = len(np.unique(train.subject_ids))
     if patients <= noise or not patients:
@@ -134,7 +142,7 @@ def fit_private_linear(
         )
     # Without a seed, 128 bits of the system's entropy.
     rng = np.random.default_rng(settings.seed)
-    units = _units(model, module, train)
+    units = units_of(model, module, train)
     total = units.shares[:, 0] @ units.features + centre_noise * rng.standard_normal(len(module.centre))
     module.centre = torch.from_numpy((total / patients).astype(np.float32))
     sample = replace(units, features=module.from_centre(torch.from_numpy(units.features)).numpy())
@@ -145,6 +153,11 @@ def fit_private_linear(
     spent = epsilon_spent(mechanisms, settings.delta)
     whom = settings.unit, mechanisms, settings.clip, patients, len(train), settings.seed is None
     return PrivacyLedger(spent, settings.delta, *whom)
+
+
+def rate_under_noise(rate: float, strength: float) -> float:
+    """Make steps so small that the noise of one, a deviation of the gradient, moves no weight by much."""
+    return min(rate, _NOISE_A_STEP / strength) if strength else rate
 
 
 def _network(model: TorchClassifier, settings: LinearSettings) -> ScatteringNetwork:
@@ -159,7 +172,7 @@ def _network(model: TorchClassifier, settings: LinearSettings) -> ScatteringNetw
     return model.module
 
 
-def _mechanisms(settings: LinearSettings) -> tuple[Mechanism, ...]:
+def mechanisms_of(settings: LinearSettings) -> tuple[Mechanism, ...]:
     """Return those of centre and gradients; none where nothing is promised."""
     if settings.epsilon is None:
         return ()
@@ -174,7 +187,7 @@ def _mechanisms(settings: LinearSettings) -> tuple[Mechanism, ...]:
     return centre, Mechanism("gradients", noise, 1.0, settings.steps)
 
 
-def _units(model: TorchClassifier, module: ScatteringNetwork, train: Cases) -> _Sample:
+def units_of(model: TorchClassifier, module: ScatteringNetwork, train: Cases) -> Sample:
     """Return the unit vectors of all cases, patient by patient."""
     order = np.argsort(train.subject_ids, kind="stable")
     _, starts = np.unique(train.subject_ids[order], return_index=True)
@@ -184,11 +197,11 @@ def _units(model: TorchClassifier, module: ScatteringNetwork, train: Cases) -> _
         )
     if not np.isfinite(units).all():
         raise InputError("Images hold NaN or infinite numbers: correct them, or leave their cases out.")
-    return _Sample(units[order], train.labels[order], starts)
+    return Sample(units[order], train.labels[order], starts)
 
 
 def _descend(
-    sample: _Sample,
+    sample: Sample,
     classes: int,
     settings: LinearSettings,
     noise: float,
@@ -198,13 +211,13 @@ def _descend(
     """Return the mean of the weights of the second half of all steps, shape (classes, features)."""
     patients = len(sample.starts)
     strength = noise * settings.clip / patients
-    rate = min(settings.learning_rate, _NOISE_A_STEP / strength) if noise else settings.learning_rate
+    rate = rate_under_noise(settings.learning_rate, strength)
     truth = np.eye(classes, dtype=np.float32)[sample.labels]
     weights = np.zeros((classes, sample.features.shape[1]), np.float32)
     total, first = np.zeros_like(weights), settings.steps // 2
     for step in range(settings.steps):
         residuals = softmax(sample.features @ weights.T, axis=1) - truth
-        gradient = _clipped_sum(sample, residuals, settings.clip if noise else inf) / patients
+        gradient = clipped_sum(sample, residuals, settings.clip if noise else inf) / patients
         drawn = rng.standard_normal(weights.shape) if noise else 0.0
         weights -= rate * (gradient + strength * drawn).astype(np.float32)
         total += weights if step >= first else 0
@@ -213,7 +226,7 @@ def _descend(
     return total / np.float32(settings.steps - first)
 
 
-def _clipped_sum(sample: _Sample, residuals: Floats, clip: float) -> Floats:
+def clipped_sum(sample: Sample, residuals: Floats, clip: float) -> Floats:
     """Sum over patients of the means of their gradients, each mean of norm `clip` at most.
 
     The gradient of a case is the outer product of its residual, shape (classes,), and its features.

@@ -1,0 +1,19 @@
+"""A site behind Flower's client: it answers what coordinators of Primum ask, and nothing else."""
+
+from flwr.app import Message
+
+from primum.train.federated.local_grid import Answer
+from primum.train.federated.messages import asked_of, reply_content
+from primum.train.federated.sites import Site
+
+
+def answer(site: Site) -> Answer:
+    """Return what turns a message into the site's reply."""
+
+    def reply(message: Message) -> Message:
+        weights, asked = asked_of(message)
+        arrays = site.train(weights, asked)
+        content = reply_content(site.name, arrays, records=site.records, patients=site.patients)
+        return Message(content, reply_to=message)
+
+    return reply

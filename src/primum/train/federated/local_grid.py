@@ -1,0 +1,68 @@
+"""Sites in this process: Flower's own strategies and messages without any transport."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import joblib
+from flwr.app import Error, Message
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+Answer = Callable[[Message], Message]
+_FAILED = 1
+
+
+class LocalGrid(Grid):
+    """Hands each message to the site it is for, and its answers back; several at a time if told so.
+
+    Parameters
+    ----------
+    sites : mapping of int to callable
+        By node id, from a message to the reply.
+    workers : int
+        Processes or threads of joblib's backend in force.
+    """
+
+    def __init__(self, sites: Mapping[int, Answer], *, workers: int = 1) -> None:
+        self._sites, self._workers = sites, workers
+        # Messages carry the run and the node that made them.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 0, 0
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return who takes part."""
+        return list(self._sites)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Ask, and wait for everyone."""
+        asked = [joblib.delayed(_asked)(self._sites[one.metadata.dst_node_id], one) for one in messages]
+        replies: list[Message] = joblib.Parallel(n_jobs=self._workers)(asked)
+        return replies
+
+    def set_run(self, run: Any) -> None:
+        """Take no notice: there is one run."""
+
+    @property
+    def run(self) -> Any:
+        """There is none to name."""
+        raise NotImplementedError
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        """Make none: strategies make their own."""
+        raise NotImplementedError
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Take none: :meth:`send_and_receive` does."""
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Give none: :meth:`send_and_receive` does."""
+        raise NotImplementedError
+
+
+def _asked(site: Answer, message: Message) -> Message:
+    try:
+        return site(message)
+    except Exception as error:  # a site that fails is a site that does not answer
+        return Message(Error(_FAILED, type(error).__name__), reply_to=message)

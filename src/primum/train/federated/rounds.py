@@ -1,0 +1,332 @@
+"""The coordinator's side of federated training: round after round, on Flower's strategies.
+
+Replies are held against what was agreed, their updates clipped and put together by a rule that may be robust,
+and what comes of it goes through one of Flower's server optimisers. Nothing else of a site is kept but what
+speaks against it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAdam, FedAvg
+from numpy.typing import NDArray
+
+from primum.errors import InputError, MachineError
+from primum.fit.protocol import Keep
+from primum.train.accounting import Mechanism, PrivacyLedger, epsilon_spent
+from primum.train.federated.aggregation import Rule, aggregated, clipped
+from primum.train.federated.messages import (
+    ARRAYS,
+    METRICS,
+    RECORDS,
+    Reply,
+    arrays_record,
+    config_record,
+    read_reply,
+)
+from primum.train.federated.sites import Arrays, Round
+from primum.train.federated.suspicion import History, as_json, from_json, observe
+
+Server = Literal["fedavg", "fedadam"]
+# Told of each round: its number, who answered, and a sentence on each site that was left out.
+Told = Callable[[int, Sequence[Reply], Sequence[str]], None]
+# Change of each class's recall when an update alone is added to the weights.
+Recalls = Callable[[Arrays], NDArray[np.float64]]
+_PARTS = ("weights", "total", "optimiser")
+
+
+@dataclass(frozen=True)
+class FederatedSettings:
+    """How hospitals train together.
+
+    Attributes
+    ----------
+    rounds, epochs : int
+        Rounds, and passes over each site's patients in one.
+    learning_rate, proximal : float
+        Of the sites; FedProx's mu, 0: FedAvg.
+    server : {"fedavg", "fedadam"}
+        What the coordinator does with what sites agree on: takes it, or steps towards it by Adam.
+    server_rate : float
+        Of Adam at the coordinator.
+    rule : Rule
+        How updates are put together.
+    malicious : int
+        How many sites the rule is to hold against.
+    bound : float or None
+        Largest norm of an update; longer ones are shortened.
+    site_noise : float
+        Deviation of the noise that the coordinator adds to the sum, over `bound`: each site is promised
+        something then. 0: none.
+    averaged : bool
+        The result is the mean of the weights after the second half of the rounds.
+    seed : int
+        Of the order of patients.
+    """
+
+    rounds: int = 20
+    epochs: int = 1
+    learning_rate: float = 3e-3
+    proximal: float = 0.0
+    server: Server = "fedavg"
+    server_rate: float = 0.01
+    rule: Rule = "mean"
+    malicious: int = 0
+    bound: float | None = None
+    site_noise: float = 0.0
+    averaged: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.site_noise and (self.bound is None or self.rule != "mean"):
+            raise InputError("Noise for each site needs --clip-updates and the rule mean: give both.")
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """Where a training between hospitals stands; what a coordinator that is started again needs.
+
+    Attributes
+    ----------
+    number : int
+        Rounds that are over.
+    weights, total : mapping of str to array
+        After them; and the sum over the rounds that are averaged.
+    history : mapping
+        What speaks against sites.
+    sizes : mapping of str to int
+        Records of each site, as it first said.
+    optimiser : mapping of str to array
+        Of the coordinator's Adam.
+    """
+
+    number: int
+    weights: Arrays
+    total: Arrays = field(default_factory=dict)
+    history: History = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    optimiser: Arrays = field(default_factory=dict)
+
+
+def run_rounds(
+    grid: Grid,
+    weights: Arrays,
+    *,
+    settings: FederatedSettings,
+    before: Sequence[str] = (),
+    sites: int,
+    recalls: Recalls | None = None,
+    told: Told = lambda number, replies, left_out: None,
+    keep: Keep | None = None,
+    timeout: float = 3600.0,
+) -> Standing:
+    """Train between the sites of a grid.
+
+    Parameters
+    ----------
+    grid : Grid
+    weights : mapping of str to array
+        To start from: all that travels.
+    settings : FederatedSettings
+    before : sequence of str
+        Tensors that are agreed on in a round 0 and then stay: the centre of features.
+    sites : int
+        How many must be there for a round to begin.
+    recalls : callable or None
+        From weights to recall by class on cases that the coordinator holds.
+    told : callable
+    keep : Keep or None
+        Goes on from what lies there of the same training.
+    timeout : float
+        Seconds a round waits for a site; whoever is late is left out of it.
+
+    Raises
+    ------
+    MachineError
+        Fewer than two sites answered a round as agreed.
+    """
+    standing = _resumed(keep, Standing(-1 if before else 0, dict(weights)))
+    inner = _server(settings, sites, standing)
+    while standing.number < settings.rounds:
+        number = standing.number + 1
+        names = [name for name in standing.weights if (name in before) == (number == 0)]
+        asked = Round(
+            number, settings.epochs, settings.learning_rate, settings.proximal, settings.seed + number
+        )
+        messages = inner.configure_train(number, arrays_record(standing.weights), config_record(asked), grid)
+        replies, left_out = _read(grid.send_and_receive(messages, timeout=timeout), standing, names)
+        told(number, replies, left_out)
+        if len(replies) < min(2, sites):
+            raise MachineError(
+                "Round {number} has answers of {count} sites that can be used: look at the others, then "
+                "start the coordinator again; it goes on from here.",
+                number=number,
+                count=len(replies),
+            )
+        standing = _after(standing, replies, names, number, settings, inner, recalls)
+        _put(keep, standing)
+    return standing
+
+
+def site_ledger(settings: FederatedSettings, sites: int) -> PrivacyLedger | None:
+    """Return what each site is promised by the noise at the coordinator; None: nothing."""
+    if not settings.site_noise:
+        return None
+    assert settings.bound is not None
+    spent = Mechanism("updates", settings.site_noise, 1.0, settings.rounds)
+    delta = 1e-5
+    return PrivacyLedger(
+        epsilon_spent([spent], delta), delta, "patient", (spent,), settings.bound, sites, sites, True
+    )
+
+
+def result_of(standing: Standing, settings: FederatedSettings) -> Arrays:
+    """Return the weights of the model."""
+    if not settings.averaged:
+        return standing.weights
+    count = settings.rounds - settings.rounds // 2
+    averaged = {name: (value / count).astype(np.float32) for name, value in standing.total.items()}
+    return {**standing.weights, **averaged}
+
+
+def _server(settings: FederatedSettings, sites: int, standing: Standing) -> FedAvg:
+    known: dict[str, Any] = {
+        "min_train_nodes": sites,
+        "min_available_nodes": sites,
+        "weighted_by_key": RECORDS,
+    }
+    if settings.server == "fedavg":
+        return FedAvg(**known)
+    adam = FedAdam(**known, eta=settings.server_rate)
+    for name in ("m_t", "v_t"):
+        part = {key[4:]: value for key, value in standing.optimiser.items() if key.startswith(name)}
+        if part:
+            setattr(adam, name, part)
+    return adam
+
+
+def _read(messages: Any, standing: Standing, names: Sequence[str]) -> tuple[list[Reply], list[str]]:
+    """Take the replies that are as agreed, one a site, in the order of their names."""
+    expected = {name: standing.weights[name].shape for name in names}
+    replies: dict[str, Reply] = {}
+    left_out = []
+    for message in messages:
+        if message.has_error():
+            left_out.append(str(message.error.reason))
+            continue
+        try:
+            reply = read_reply(message.content, expected=expected)
+            if reply.site in replies or standing.sizes.get(reply.site, reply.records) != reply.records:
+                raise InputError(
+                    "{site} answered twice, or says it has another number of records than before: it is left "
+                    "out of this round.",
+                    site=reply.site,
+                )
+            replies[reply.site] = reply
+        except InputError as error:
+            left_out.append(str(error))
+    return [replies[name] for name in sorted(replies)], left_out
+
+
+def _after(
+    standing: Standing,
+    replies: Sequence[Reply],
+    names: Sequence[str],
+    number: int,
+    settings: FederatedSettings,
+    inner: FedAvg,
+    recalls: Recalls | None,
+) -> Standing:
+    start = _flat(standing.weights, names)
+    updates = np.stack([_flat(reply.arrays, names) - start for reply in replies])
+    history = standing.history
+    if number > 0:
+        named = {reply.site: update for reply, update in zip(replies, updates, strict=True)}
+        told = None if recalls is None else _changes(recalls, standing.weights, names, named)
+        history = observe(history, named, number=number, recalls=told)
+        if settings.bound is not None:
+            updates = clipped(updates, settings.bound)
+    weights = _weights(replies)
+    step = aggregated(updates, weights, rule=settings.rule, malicious=settings.malicious)
+    if settings.site_noise and number > 0:
+        assert settings.bound is not None
+        deviation = settings.site_noise * settings.bound / len(replies)
+        step = updates.mean(axis=0) + deviation * np.random.default_rng().standard_normal(len(step))
+    agreed: Arrays = _shaped(start + step, standing.weights, names)
+    if number > 0:
+        agreed = _through(inner, standing, agreed, number)
+    after = {**standing.weights, **agreed}
+    total = standing.total
+    if settings.averaged and number > settings.rounds // 2:
+        total = {name: after[name] + total.get(name, 0.0) for name in names}
+    sizes = {**{reply.site: reply.records for reply in replies}, **standing.sizes}
+    moments = {
+        f"{name}.{key}": value
+        for name in ("m_t", "v_t")
+        for key, value in (getattr(inner, name, None) or {}).items()
+    }
+    return Standing(number, after, total, history, sizes, moments)
+
+
+def _through(inner: FedAvg, standing: Standing, agreed: Arrays, number: int) -> Arrays:
+    """Hand what sites agreed on to Flower's server optimiser, as if one site had sent it."""
+    everything = {**standing.weights, **agreed}
+    content = RecordDict({ARRAYS: arrays_record(everything), METRICS: MetricRecord({RECORDS: 1})})
+    stepped, _ = inner.aggregate_train(number, [Message(content, dst_node_id=0, message_type="train")])
+    assert stepped is not None
+    return {name: stepped[name].numpy().astype(agreed[name].dtype) for name in agreed}
+
+
+def _weights(replies: Sequence[Reply]) -> NDArray[np.float64]:
+    """Count each site by its records, but none for more than all others: a site says itself how many."""
+    records = np.array([reply.records for reply in replies], np.float64)
+    return np.minimum(records, records.sum() - records) if len(records) > 1 else records
+
+
+def _changes(
+    recalls: Recalls, weights: Arrays, names: Sequence[str], updates: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    before, start = recalls(weights), _flat(weights, names)
+    each = {site: _shaped(start + update, weights, names) for site, update in updates.items()}
+    return {site: recalls({**weights, **after}) - before for site, after in each.items()}
+
+
+def _flat(weights: Arrays, names: Sequence[str]) -> NDArray[np.float64]:
+    return np.concatenate([np.asarray(weights[name], np.float64).ravel() for name in names])
+
+
+def _shaped(flat: NDArray[np.float64], like: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    ends = np.cumsum([like[name].size for name in names])
+    parts = np.split(flat, ends[:-1])
+    return {
+        name: part.reshape(like[name].shape).astype(like[name].dtype)
+        for name, part in zip(names, parts, strict=True)
+    }
+
+
+def _put(keep: Keep | None, standing: Standing) -> None:
+    """Keep all of it as arrays, in one piece: a coordinator that dies loses the round under way at most."""
+    if keep is None:
+        return
+    told = json.dumps({"history": as_json(standing.history), "sizes": dict(standing.sizes)})
+    arrays = {"number": np.array(standing.number), "told": np.frombuffer(told.encode(), np.uint8)}
+    for name in _PARTS:
+        arrays |= {f"{name}/{key}": value for key, value in getattr(standing, name).items()}
+    keep.put("standing", arrays)
+
+
+def _resumed(keep: Keep | None, start: Standing) -> Standing:
+    held = keep.get("standing") if keep is not None else None
+    if held is None:
+        return start
+    told = json.loads(held["told"].tobytes())
+    parts = {
+        name: {key[len(name) + 1 :]: value for key, value in held.items() if key.startswith(f"{name}/")}
+        for name in _PARTS
+    }
+    return Standing(int(held["number"]), history=from_json(told["history"]), sizes=told["sizes"], **parts)
