@@ -1,6 +1,8 @@
 """Rounds between sites of this process: what comes of them, and what a site cannot do to them."""
 
+import pickle
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +22,12 @@ from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import Answer, LocalGrid
 from primum.train.federated.rounds import (
     FederatedSettings,
-    Standing,
     result_of,
     run_rounds,
     site_ledger,
 )
 from primum.train.federated.sites import LinearSite, NetworkSite, Round, Site, near
+from primum.train.federated.standing import Standing
 from primum.train.federated.suspicion import accused
 from primum.train.learners import CaseLearner
 from primum.train.private import PrivateSettings
@@ -72,14 +74,14 @@ def nothing_learnt() -> dict[str, Any]:
     return {name: np.zeros_like(state[name].numpy()) for name in NAMES}
 
 
-def between(sites: list[Any], *, keep: Any = None, workers: int = 1, **settings: Any) -> Standing:
+def between(sites: list[Any], *, keep: Any = None, apply: Any = map, **settings: Any) -> Standing:
     """Run rounds between sites, or callables that stand for one."""
     answers: dict[int, Answer] = {
         place + 1: one if callable(one) else answer(one) for place, one in enumerate(sites)
     }
     asked = FederatedSettings(**{"rounds": 4, "learning_rate": 3.0, **settings})
     return run_rounds(
-        LocalGrid(answers, workers=workers),
+        LocalGrid(answers, apply=apply),
         nothing_learnt(),
         settings=asked,
         before=("centre",),
@@ -184,9 +186,7 @@ def test_the_proximal_term_is_a_squared_distance() -> None:
 
 
 def test_a_strong_pull_keeps_sites_where_they_were() -> None:
-    free, held = (
-        between(linear(3), rounds=1, proximal=mu, epochs=5) for mu in (0.0, 0.3)
-    )
+    free, held = (between(linear(3), rounds=1, proximal=mu, epochs=5) for mu in (0.0, 0.3))
     assert np.linalg.norm(held.weights["last.weight"]) < 0.9 * np.linalg.norm(free.weights["last.weight"])
 
 
@@ -228,7 +228,10 @@ def lying(site: Site, change: Callable[[dict[str, Any], dict[str, Any]], None], 
         said = honest(message)
         number = message.content.config_records["config"]["server-round"]
         arrays = {name: one.numpy() for name, one in said.content.array_records["arrays"].items()}
-        rest: dict[str, Any] = {**said.content.metric_records["metrics"], **said.content.config_records["config"]}
+        rest: dict[str, Any] = {
+            **said.content.metric_records["metrics"],
+            **said.content.config_records["config"],
+        }
         if number >= since:  # type: ignore[operator]
             change(arrays, rest)
         packed = {name: one if isinstance(one, Array) else Array(one) for name, one in arrays.items()}
@@ -371,9 +374,24 @@ def test_noise_for_each_site_is_counted_and_needs_a_bound() -> None:
 
 
 def test_several_at_a_time_give_the_same() -> None:
-    import joblib
-
     one = between(linear(3))
-    with joblib.parallel_backend("threading"):
-        two = between(linear(3), workers=3)
+    with ThreadPoolExecutor(3) as pool:
+        two = between(linear(3), apply=pool.map)
     assert np.array_equal(one.weights["last.weight"], two.weights["last.weight"])
+    # Other processes are sent sites and messages, and send messages back.
+    for what in (answer(linear(3)[0]), Message(RecordDict(), dst_node_id=1, message_type="train")):
+        assert type(pickle.loads(pickle.dumps(what))) is type(what)
+
+
+def test_it_is_seen_which_way_sites_pull() -> None:
+    sites: list[Any] = linear(4)
+
+    def turned(arrays: dict[str, Any], rest: dict[str, Any]) -> None:
+        arrays["last.weight"] = -arrays["last.weight"]
+
+    sites[3] = lying(sites[3], turned)
+    standing = between(sites, rounds=3, rule="median")
+    assert {site: len(each) for site, each in standing.agreement.items()} == {
+        f"site {one}": 3 for one in range(4)
+    }
+    assert standing.agreement["site 3"][0] < 0 < min(standing.agreement[f"site {one}"][0] for one in range(3))

@@ -1,5 +1,7 @@
 """A site behind Flower's client: it answers what coordinators of Primum ask, and nothing else."""
 
+from functools import partial
+
 from flwr.app import Message
 
 from primum.train.federated.local_grid import Answer
@@ -8,12 +10,12 @@ from primum.train.federated.sites import Site
 
 
 def answer(site: Site) -> Answer:
-    """Return what turns a message into the site's reply."""
+    """Return what turns a message into the site's reply; it can be sent to another process."""
+    return partial(_reply, site)
 
-    def reply(message: Message) -> Message:
-        weights, asked = asked_of(message)
-        arrays = site.train(weights, asked)
-        content = reply_content(site.name, arrays, records=site.records, patients=site.patients)
-        return Message(content, reply_to=message)
 
-    return reply
+def _reply(site: Site, message: Message) -> Message:
+    weights, asked = asked_of(message)
+    arrays = site.train(weights, asked)
+    content = reply_content(site.name, arrays, records=site.records, patients=site.patients)
+    return Message(content, reply_to=message)

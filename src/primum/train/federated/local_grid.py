@@ -3,28 +3,28 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import joblib
 from flwr.app import Error, Message
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 Answer = Callable[[Message], Message]
+Apply = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 _FAILED = 1
 
 
 class LocalGrid(Grid):
-    """Hands each message to the site it is for, and its answers back; several at a time if told so.
+    """Hands each message to the site it is for, and its answers back.
 
     Parameters
     ----------
     sites : mapping of int to callable
         By node id, from a message to the reply.
-    workers : int
-        Processes or threads of joblib's backend in force.
+    apply : callable
+        As ``map``: here, or several at a time in other processes.
     """
 
-    def __init__(self, sites: Mapping[int, Answer], *, workers: int = 1) -> None:
-        self._sites, self._workers = sites, workers
+    def __init__(self, sites: Mapping[int, Answer], *, apply: Apply = map) -> None:
+        self._sites, self._apply = sites, apply
         # Messages carry the run and the node that made them.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 0, 0
 
@@ -36,9 +36,7 @@ class LocalGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Ask, and wait for everyone."""
-        asked = [joblib.delayed(_asked)(self._sites[one.metadata.dst_node_id], one) for one in messages]
-        replies: list[Message] = joblib.Parallel(n_jobs=self._workers)(asked)
-        return replies
+        return list(self._apply(_asked, [(self._sites[one.metadata.dst_node_id], one) for one in messages]))
 
     def set_run(self, run: Any) -> None:
         """Take no notice: there is one run."""
@@ -61,7 +59,8 @@ class LocalGrid(Grid):
         raise NotImplementedError
 
 
-def _asked(site: Answer, message: Message) -> Message:
+def _asked(task: tuple[Answer, Message]) -> Message:
+    site, message = task
     try:
         return site(message)
     except Exception as error:  # a site that fails is a site that does not answer

@@ -5,9 +5,8 @@ and what comes of it goes through one of Flower's server optimisers. Nothing els
 speaks against it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,14 +29,17 @@ from primum.train.federated.messages import (
     read_reply,
 )
 from primum.train.federated.sites import Arrays, Round
-from primum.train.federated.suspicion import History, as_json, from_json, observe
+from primum.train.federated.standing import Standing, put, resumed
+from primum.train.federated.suspicion import observe
 
 Server = Literal["fedavg", "fedadam"]
+_MOMENTS = ("m_t", "v_t")
 # Told of each round: its number, who answered, and a sentence on each site that was left out.
 Told = Callable[[int, Sequence[Reply], Sequence[str]], None]
+# Given the round, the weights that sites started from, and what they sent.
+Capture = Callable[[int, Arrays, Sequence[Reply]], None]
 # Change of each class's recall when an update alone is added to the weights.
 Recalls = Callable[[Arrays], NDArray[np.float64]]
-_PARTS = ("weights", "total", "optimiser")
 
 
 @dataclass(frozen=True)
@@ -87,32 +89,6 @@ class FederatedSettings:
             raise InputError("Noise for each site needs --clip-updates and the rule mean: give both.")
 
 
-@dataclass(frozen=True, eq=False)
-class Standing:
-    """Where a training between hospitals stands; what a coordinator that is started again needs.
-
-    Attributes
-    ----------
-    number : int
-        Rounds that are over.
-    weights, total : mapping of str to array
-        After them; and the sum over the rounds that are averaged.
-    history : mapping
-        What speaks against sites.
-    sizes : mapping of str to int
-        Records of each site, as it first said.
-    optimiser : mapping of str to array
-        Of the coordinator's Adam.
-    """
-
-    number: int
-    weights: Arrays
-    total: Arrays = field(default_factory=dict)
-    history: History = field(default_factory=dict)
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    optimiser: Arrays = field(default_factory=dict)
-
-
 def run_rounds(
     grid: Grid,
     weights: Arrays,
@@ -122,6 +98,7 @@ def run_rounds(
     sites: int,
     recalls: Recalls | None = None,
     told: Told = lambda number, replies, left_out: None,
+    capture: Capture = lambda number, weights, replies: None,
     keep: Keep | None = None,
     timeout: float = 3600.0,
 ) -> Standing:
@@ -139,7 +116,8 @@ def run_rounds(
         How many must be there for a round to begin.
     recalls : callable or None
         From weights to recall by class on cases that the coordinator holds.
-    told : callable
+    told, capture : callable
+        Told what became of each round; given what was sent in it.
     keep : Keep or None
         Goes on from what lies there of the same training.
     timeout : float
@@ -150,27 +128,35 @@ def run_rounds(
     MachineError
         Fewer than two sites answered a round as agreed.
     """
-    standing = _resumed(keep, Standing(-1 if before else 0, dict(weights)))
+    standing = resumed(keep, Standing(-1 if before else 0, dict(weights)))
     inner = _server(settings, sites, standing)
     while standing.number < settings.rounds:
         number = standing.number + 1
         names = [name for name in standing.weights if (name in before) == (number == 0)]
-        asked = Round(
-            number, settings.epochs, settings.learning_rate, settings.proximal, settings.seed + number
+        messages = inner.configure_train(
+            number, arrays_record(standing.weights), config_record(_asked(settings, number)), grid
         )
-        messages = inner.configure_train(number, arrays_record(standing.weights), config_record(asked), grid)
         replies, left_out = _read(grid.send_and_receive(messages, timeout=timeout), standing, names)
         told(number, replies, left_out)
-        if len(replies) < min(2, sites):
-            raise MachineError(
-                "Round {number} has answers of {count} sites that can be used: look at the others, then "
-                "start the coordinator again; it goes on from here.",
-                number=number,
-                count=len(replies),
-            )
+        capture(number, standing.weights, replies)
+        _require_enough(replies, number, sites)
         standing = _after(standing, replies, names, number, settings, inner, recalls)
-        _put(keep, standing)
+        put(keep, standing)
     return standing
+
+
+def _asked(settings: FederatedSettings, number: int) -> Round:
+    return Round(number, settings.epochs, settings.learning_rate, settings.proximal, settings.seed + number)
+
+
+def _require_enough(replies: Sequence[Reply], number: int, sites: int) -> None:
+    if len(replies) < min(2, sites):
+        raise MachineError(
+            "Round {number} has answers of {count} sites that can be used: look at the others, then "
+            "start the coordinator again; it goes on from here.",
+            number=number,
+            count=len(replies),
+        )
 
 
 def site_ledger(settings: FederatedSettings, sites: int) -> PrivacyLedger | None:
@@ -203,7 +189,7 @@ def _server(settings: FederatedSettings, sites: int, standing: Standing) -> FedA
     if settings.server == "fedavg":
         return FedAvg(**known)
     adam = FedAdam(**known, eta=settings.server_rate)
-    for name in ("m_t", "v_t"):
+    for name in _MOMENTS:
         part = {key[4:]: value for key, value in standing.optimiser.items() if key.startswith(name)}
         if part:
             setattr(adam, name, part)
@@ -244,33 +230,66 @@ def _after(
 ) -> Standing:
     start = _flat(standing.weights, names)
     updates = np.stack([_flat(reply.arrays, names) - start for reply in replies])
-    history = standing.history
-    if number > 0:
-        named = {reply.site: update for reply, update in zip(replies, updates, strict=True)}
-        told = None if recalls is None else _changes(recalls, standing.weights, names, named)
-        history = observe(history, named, number=number, recalls=told)
-        if settings.bound is not None:
-            updates = clipped(updates, settings.bound)
-    weights = _weights(replies)
-    step = aggregated(updates, weights, rule=settings.rule, malicious=settings.malicious)
-    if settings.site_noise and number > 0:
-        assert settings.bound is not None
-        deviation = settings.site_noise * settings.bound / len(replies)
-        step = updates.mean(axis=0) + deviation * np.random.default_rng().standard_normal(len(step))
-    agreed: Arrays = _shaped(start + step, standing.weights, names)
-    if number > 0:
-        agreed = _through(inner, standing, agreed, number)
-    after = {**standing.weights, **agreed}
+    sizes = {**{reply.site: reply.records for reply in replies}, **standing.sizes}
+    if number == 0:
+        step = aggregated(updates, _weights(replies), rule=settings.rule, malicious=settings.malicious)
+        agreed = _shaped(start + step, standing.weights, names)
+        return replace(standing, number=0, weights={**standing.weights, **agreed}, sizes=sizes)
+    named = {reply.site: update for reply, update in zip(replies, updates, strict=True)}
+    told = None if recalls is None else _changes(recalls, standing.weights, names, named)
+    step = _step(updates, replies, settings)
+    stepped = _through(inner, standing, _shaped(start + step, standing.weights, names), number)
     total = standing.total
     if settings.averaged and number > settings.rounds // 2:
-        total = {name: after[name] + total.get(name, 0.0) for name in names}
-    sizes = {**{reply.site: reply.records for reply in replies}, **standing.sizes}
-    moments = {
-        f"{name}.{key}": value
-        for name in ("m_t", "v_t")
-        for key, value in (getattr(inner, name, None) or {}).items()
+        total = {name: stepped[name] + total.get(name, 0.0) for name in names}
+    return Standing(
+        number,
+        {**standing.weights, **stepped},
+        total,
+        observe(standing.history, named, number=number, recalls=told),
+        sizes,
+        {
+            f"{one}.{key}": value
+            for one in _MOMENTS
+            for key, value in (getattr(inner, one, None) or {}).items()
+        },
+        _agreement(standing.agreement, list(named), updates, step, number),
+    )
+
+
+def _moments(inner: FedAvg) -> Arrays:
+    held = {one: getattr(inner, one, None) or {} for one in _MOMENTS}
+    return {f"{one}.{key}": value for one, each in held.items() for key, value in each.items()}
+
+
+def _step(
+    updates: NDArray[np.float64], replies: Sequence[Reply], settings: FederatedSettings
+) -> NDArray[np.float64]:
+    """Put the updates of a round together, each shortened to the bound first, with noise if it was asked."""
+    if settings.bound is not None:
+        updates = clipped(updates, settings.bound)
+    if settings.site_noise:
+        assert settings.bound is not None
+        deviation = settings.site_noise * settings.bound / len(replies)
+        noise = np.random.default_rng().standard_normal(updates.shape[1])
+        return np.asarray(updates.mean(axis=0) + deviation * noise)
+    return aggregated(updates, _weights(replies), rule=settings.rule, malicious=settings.malicious)
+
+
+def _agreement(
+    known: Mapping[str, tuple[float, ...]],
+    sites: Sequence[str],
+    updates: NDArray[np.float64],
+    step: NDArray[np.float64],
+    number: int,
+) -> dict[str, tuple[float, ...]]:
+    lengths = np.linalg.norm(updates, axis=1) * np.linalg.norm(step)
+    cosines = dict(zip(sites, updates @ step / np.maximum(lengths, 1e-300), strict=True))
+    silent = (float("nan"),)
+    return {
+        site: (*known.get(site, silent * (number - 1)), float(cosines.get(site, silent[0])))
+        for site in {**known, **cosines}
     }
-    return Standing(number, after, total, history, sizes, moments)
 
 
 def _through(inner: FedAvg, standing: Standing, agreed: Arrays, number: int) -> Arrays:
@@ -307,26 +326,3 @@ def _shaped(flat: NDArray[np.float64], like: Arrays, names: Sequence[str]) -> di
         name: part.reshape(like[name].shape).astype(like[name].dtype)
         for name, part in zip(names, parts, strict=True)
     }
-
-
-def _put(keep: Keep | None, standing: Standing) -> None:
-    """Keep all of it as arrays, in one piece: a coordinator that dies loses the round under way at most."""
-    if keep is None:
-        return
-    told = json.dumps({"history": as_json(standing.history), "sizes": dict(standing.sizes)})
-    arrays = {"number": np.array(standing.number), "told": np.frombuffer(told.encode(), np.uint8)}
-    for name in _PARTS:
-        arrays |= {f"{name}/{key}": value for key, value in getattr(standing, name).items()}
-    keep.put("standing", arrays)
-
-
-def _resumed(keep: Keep | None, start: Standing) -> Standing:
-    held = keep.get("standing") if keep is not None else None
-    if held is None:
-        return start
-    told = json.loads(held["told"].tobytes())
-    parts = {
-        name: {key[len(name) + 1 :]: value for key, value in held.items() if key.startswith(f"{name}/")}
-        for name in _PARTS
-    }
-    return Standing(int(held["number"]), history=from_json(told["history"]), sizes=told["sizes"], **parts)

@@ -11,8 +11,9 @@ it ever reaches sites / alpha with chance alpha / sites at most (Ville), so that
 accusing anybody.
 
 The urn of honest sites was filled with honest runs, on other partitions than those that judged it:
-``docs/studies/malicious_sites.md`` measures false accusations, and what remains unseen. It is an assumption:
-with images of another kind, see the ranks of a run that is trusted before anybody is accused.
+``docs/studies/malicious_sites.md`` measures false accusations, and what remains unseen. It is an
+assumption: with cases of another kind, or more local training than there, see the ranks of a run that is
+trusted before anybody is accused.
 
 References
 ----------
