@@ -40,10 +40,12 @@ PAGES = sorted(
 MANUAL = {
     "audit": "audit.md",
     "demo": "demo.md",
+    "inspect-updates": "inspect-updates.md",
     "report check": "report.md",
     "report recompute": "report.md",
     "report show": "report.md",
     "train adversarial": "train.md",
+    "train federated simulate": "federated.md",
     "train forget": "train.md",
     "train plain": "train.md",
     "train private": "train.md",

@@ -139,5 +139,6 @@ ARGUMENTS = {
     "kind": message("What to demonstrate."),
     "directory": message("Folder that an audit wrote."),
     "records": message("MEDS, OMOP or FHIR folder, or cases; train trains, tuning says when to stop."),
+    "updates": message("Captured updates, one safetensors file each."),
 }
 HELP_OPTION = message("Show this message and exit.")

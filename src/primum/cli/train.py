@@ -6,6 +6,7 @@ from typing import Any, Literal
 import typer
 
 from primum.cli import options, train_options
+from primum.cli.federated import federated_app
 from primum.cli.progress import Stages
 from primum.errors import InputError
 from primum.report.language import Language, message, preferred_language
@@ -22,6 +23,7 @@ _PROMISED = {
 train_app = typer.Typer(
     no_args_is_help=True, help=message("Train a model that harms less, and keep the receipt.")
 )
+train_app.add_typer(federated_app, name="federated")
 
 
 @train_app.command(

@@ -6,7 +6,7 @@ from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
 from primum.evidence.membership import COMPONENTS
 from primum.evidence.rules import RULES
-from primum.report import classifier_words, sentences
+from primum.report import classifier_words, sentences, updates_words
 from primum.report.answers import find, tone_of, visible
 from primum.report.attacks import estimate_of
 from primum.report.language import Language, message
@@ -52,6 +52,8 @@ _STEPS = {
 
 def next_steps(audit: Audit, *, language: Language) -> tuple[str, ...]:
     """List what to do now, most urgent first."""
+    if any(one.test.startswith("updates.") for one in audit.findings):
+        return tuple(language.text(step) for step in updates_words.STEPS[tone_of(audit)])
     steps = [language.text(step) for step in _STEPS[tone_of(audit)]]
     combined = find(audit, "membership.combined.auc")
     classifier = combined is not None and combined.attacker in classifier_words.ATTACKERS

@@ -80,6 +80,11 @@ _HEADLINES = {
 # What leaked, the worst first: headline, and the tests that show it; the last one takes every other.
 _KINDS = (
     (
+        message("Records of patients can be drawn out of what hospitals send."),
+        ("updates.reconstruction",),
+    ),
+    (message("Who trained at a hospital can be recognised from what it sends."), ("updates.",)),
+    (
         message("Parts of training patients' records can be drawn out of this model."),
         ("trajectory.codes", "trajectory.verbatim", "knowledge.cost", "extraction.", "structure.stored"),
     ),

@@ -40,6 +40,8 @@ CITATIONS: dict[str, str] = {
     "pharmacogenetics: an end-to-end case study of personalized warfarin dosing. USENIX Security 2014.",
     "fredrikson2015": "Fredrikson M, Jha S, Ristenpart T. Model inversion attacks that exploit "
     "confidence information and basic countermeasures. ACM CCS 2015.",
+    "geiping2020": "Geiping J, Bauermeister H, Dröge H, Moeller M. Inverting gradients: how easy is it to "
+    "break privacy in federated learning? NeurIPS 2020.",
     "goeman2019": "Goeman J J, Meijer R J, Krebs T J P, Solari A. Simultaneous control of all false "
     "discovery proportions in large-scale multiple hypothesis testing. Biometrika 2019;106(4):841-856.",
     "hayes2025": "Hayes J, Swanberg M, Chaudhari H, et al. Measuring memorization in language models via "
@@ -55,6 +57,9 @@ CITATIONS: dict[str, str] = {
     "stochastically larger than the other. Ann Math Stat 1947;18(1):50-60.",
     "mehnaz2022": "Mehnaz S, Dibbo S V, Kabir E, Li N, Bertino E. Are your sensitive attributes private? "
     "Novel model inversion attribute inference attacks on classification models. USENIX Security 2022.",
+    "nasr2019": "Nasr M, Shokri R, Houmansadr A. Comprehensive privacy analysis of deep learning: passive "
+    "and active white-box inference attacks against centralized and federated learning. IEEE Symposium on "
+    "Security and Privacy 2019.",
     "nasr2021": "Nasr M, Song S, Thakurta A, Papernot N, Carlini N. Adversary instantiation: lower bounds "
     "for differentially private machine learning. IEEE Symposium on Security and Privacy 2021.",
     "phipson2010": "Phipson B, Smyth G K. Permutation p-values should never be zero: calculating exact "

@@ -1,11 +1,17 @@
-"""The words of the four families beyond privacy, put together."""
+"""The words of the four families beyond privacy, and of what travels between hospitals, put together."""
 
 from types import ModuleType
 from typing import Any
 
-from primum.report import data_words, equity_words, explanation_words, robustness_words
+from primum.report import data_words, equity_words, explanation_words, robustness_words, updates_words
 
-_ALL: tuple[ModuleType, ...] = (robustness_words, data_words, equity_words, explanation_words)
+_ALL: tuple[ModuleType, ...] = (
+    robustness_words,
+    data_words,
+    equity_words,
+    explanation_words,
+    updates_words,
+)
 
 
 def _merged(name: str) -> dict[str, Any]:

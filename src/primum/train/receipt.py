@@ -23,7 +23,7 @@ SCHEMA = "1.0"
 Settings = TypeVar("Settings")
 _LARGEST = 1 << 40
 _MAY_BE_ZERO = {"seed", "patience", "keep_duplicates", "warmup"}
-Method = Literal["plain", "private", "adversarial", "forgotten"]
+Method = Literal["plain", "private", "adversarial", "forgotten", "federated"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Receipt:
 
     Attributes
     ----------
-    method : {"plain", "private", "adversarial", "forgotten"}
+    method : {"plain", "private", "adversarial", "forgotten", "federated"}
     weights : str
         sha256 of ``model.safetensors``.
     factory : str or None

@@ -192,9 +192,9 @@ def write_run(
             (folder / CONFIDENTIAL).mkdir(mode=0o700)
         for name, data in confidential.items():
             write_private(folder / CONFIDENTIAL / name, data)
-        receipt = _receipt(
-            plan,
-            opened,
+        receipt = receipt_of(
+            opened.data,
+            plan.described(),
             folder,
             factory=factory,
             seed=plan.shards.seed,
@@ -226,9 +226,9 @@ def _write_private(plan: TrainingPlan, opened: Opened, kept: Kept, *, progress: 
     ledger = replace(ledger, unit=unit, outside=_outside(plan, opened))
     with whole_folder(plan.out) as folder:
         factory = learner.write(folder, model)
-        receipt = _receipt(
-            plan,
-            opened,
+        receipt = receipt_of(
+            opened.data,
+            plan.described(),
             folder,
             method="private",
             factory=factory,
@@ -252,11 +252,12 @@ def _outside(plan: TrainingPlan, opened: Opened) -> tuple[str, ...]:
     return tuple(name for name, holds in found.items() if holds)
 
 
-def _receipt(plan: TrainingPlan, opened: Opened, folder: Path, **said: Any) -> Receipt:
+def receipt_of(data: Mapping[str, Any], settings: Mapping[str, Any], folder: Path, **said: Any) -> Receipt:
+    """Return the receipt of the weights in a folder."""
     return Receipt(
         weights=file_digest(folder / _WEIGHTS),
-        data=opened.data,
-        settings=plan.described(),
+        data=data,
+        settings=settings,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         **{"parent": None, **said},

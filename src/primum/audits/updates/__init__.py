@@ -1,0 +1,1 @@
+"""Attacks on what travels in federated training: cases drawn from updates, and who or what was in them."""

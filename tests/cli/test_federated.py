@@ -1,0 +1,149 @@
+"""``primum train federated simulate``, as it is typed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from primum.cli.main import run
+from primum.fit.updates import read_update
+from primum.models.classifier_doors import open_classifier
+from primum.records.case_writer import write_cases
+from primum.records.cases import Cases
+from primum.train.federated import rounds
+from primum.train.receipt import read_receipt
+from primum.workflows import federated
+
+SMALL = ["--network", "scattering", "--sites", "4", "--rounds", "3", "--lang", "en"]
+
+
+def images(seed: int, patients: int = 80) -> Cases:
+    """One image of 8 x 8 pixels a patient; the ill have a bright half."""
+    rng = np.random.default_rng(seed)
+    labels, subjects = rng.integers(0, 2, patients), np.arange(patients) + 1000 * seed
+    pixels = rng.integers(0, 128, (patients, 1, 8, 8))
+    pixels[labels == 1, :, :, 4:] += 60
+    return Cases(subjects, subjects, pixels.astype(np.uint8), labels)
+
+
+def written(folder: Path, seed: int, classes: tuple[str, ...] = ("no", "yes")) -> Path:
+    folder.mkdir()
+    write_cases(folder, {"train": images(seed)}, classes=classes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("all") / "cases", 1)
+
+
+def sites_of(out: Path) -> list[dict[str, Any]]:
+    return list(json.loads((out / "sites.json").read_text())["sites"])
+
+
+def test_one_folder_is_dealt_to_sites(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["train", "federated", "simulate", str(cases), "--out", str(tmp_path / "model"), *SMALL]
+    asked += ["--epsilon", "8", "--repeatable-seed", "3", "--capture", str(tmp_path / "sent")]
+    assert run(asked) == 0
+    said = capsys.readouterr().out
+    assert "Trained between 4 sites (73 patients), 3 rounds" in said, (
+        "a tenth of each site says how it is served"
+    )
+    assert "Promised by every site" in said and "delta 1e-05" in said
+    receipt = read_receipt(tmp_path / "model")
+    assert receipt.method == "federated" and receipt.steps == 3
+    assert open_classifier(str(tmp_path / "model"), factory=receipt.factory).predictor.classes == (
+        "no",
+        "yes",
+    )
+    for one in sites_of(tmp_path / "model"):
+        assert 7.5 < one["ledger"]["epsilon"] <= 8 and one["rounds_answered"] == 3
+        assert one["served"] is None and not one["accused"]
+    assert sum(one["share"] for one in sites_of(tmp_path / "model")) == pytest.approx(1)
+    sent = sorted((tmp_path / "sent").iterdir())
+    assert len(sent) == 16 and oct((tmp_path / "sent").stat().st_mode & 0o777) == "0o700"
+    update = read_update(sent[-1])
+    assert set(update.sent) == {"last.weight"} and update.round == 3
+    again = [*asked[: -len(["--capture", "x"])], "--lang", "fr"]
+    again[again.index(str(tmp_path / "model"))] = str(tmp_path / "again")
+    assert run(again) == 0
+    assert "Promis par chaque site" in capsys.readouterr().out
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("model", "again"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_folders_are_sites_and_a_killed_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(written(tmp_path / f"hospital-{seed}", seed)) for seed in (1, 2, 3)]
+    asked = [
+        "train",
+        "federated",
+        "simulate",
+        *folders,
+        "--network",
+        "image",
+        "--width",
+        "8",
+        "--rounds",
+        "3",
+    ]
+    asked += ["--strategy", "fedprox", "--rule", "median", "--lang", "en", "--out"]
+    assert run([*asked, str(tmp_path / "whole")]) == 0
+    assert [one["patients"] for one in sites_of(tmp_path / "whole")] == [72, 72, 72]
+    usual, seen = rounds.run_rounds, []
+
+    def dying(*given: Any, **named: Any) -> Any:
+        told = named["told"]
+
+        def once(number: int, *more: Any) -> None:
+            seen.append(number)
+            told(number, *more)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+
+        return usual(*given, **{**named, "told": once})
+
+    monkeypatch.setattr(federated, "run_rounds", dying)
+    assert run([*asked, str(tmp_path / "killed")]) == 130
+    assert not (tmp_path / "killed").exists()
+    assert run([*asked, str(tmp_path / "killed")]) == 0
+    assert seen == [1, 2, 2, 3]
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--rule", "bulyan", "--malicious", "1"], "n ≥ 4f + 3"),
+        (["--site-noise", "1"], "needs --clip-updates"),
+        (["--network", "image", "--epsilon", "8"], "is for --network scattering so far"),
+        (["--learning-rate", "-1"], "must be above zero"),
+        (["--sites", "100"], "cannot be dealt to 100 sites"),
+        (["--network", "llama"], "not for these records"),
+    ],
+)
+def test_refusals(
+    more: list[str], sentence: str, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "federated", "simulate", str(cases), *SMALL, *more, "--out", str(tmp_path / "out")]
+    assert run(words) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_sites_that_do_not_fit(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = written(tmp_path / "other", 2, classes=("healthy", "ill"))
+    assert (
+        run(
+            ["train", "federated", "simulate", str(cases), str(other), *SMALL, "--out", str(tmp_path / "out")]
+        )
+        == 2
+    )
+    assert "does not fit the first site" in " ".join(capsys.readouterr().err.split())
