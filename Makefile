@@ -2,13 +2,14 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 EXTRAS ?=
+CASES ?=
 WHEELHOUSE ?= wheelhouse
 VENV := .venv
 BIN := $(VENV)/bin
 FROM := --disable-pip-version-check --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := $(BIN)/python -m pip install $(FROM)
 
-.PHONY: demo test study bench pictures docs wheelhouse clean
+.PHONY: demo test study bench hospitals pictures docs wheelhouse clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/primum demo
@@ -32,6 +33,11 @@ bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.adversarial
 	$(BIN)/python -m studies.training_cost
 	$(BIN)/python -m studies.equity_scale
+
+# Fifteen hospitals train together: one table. CASES=folder takes your own.
+hospitals: $(VENV)/demo.installed
+	$(PIP) -e '.[federated]'
+	$(BIN)/python examples/fifteen_hospitals.py $(CASES)
 
 # The pictures of the documentation, from a finished demonstration; needs chromium.
 pictures: demo

@@ -11,8 +11,8 @@ from primum.records.case_writer import write_cases
 from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients, synthetic_table, table_schema
 from primum.train.receipt import Receipt, read_receipt
 from primum.train.shards import ShardSettings
-from primum.workflows.learners import ModelOptions
 from primum.workflows.forgetting import forget
+from primum.workflows.learners import ModelOptions
 from primum.workflows.training import TrainingPlan, train
 
 PATIENTS = {"train": 120, "tuning": 30, "held_out": 30}
