@@ -125,6 +125,10 @@ def test_folders_are_sites_and_a_killed_training_goes_on(
         (["--site-noise", "1"], "needs --clip-updates"),
         (["--network", "image", "--epsilon", "8"], "is for --network scattering so far"),
         (["--learning-rate", "-1"], "must be above zero"),
+        (["--secure"], "needs a bound on the norm"),
+        (["--secure", "--clip-updates", "9", "--rule", "median"], "The rule median compares"),
+        (["--secure", "--clip-updates", "9", "--sites", "2"], "needs three sites"),
+        (["--secure", "--clip-updates", "9", "--site-noise", "1"], "leave out --capture and --site-noise"),
         (["--sites", "100"], "cannot be dealt to 100 sites"),
         (["--network", "llama"], "not for these records"),
     ],
@@ -136,6 +140,18 @@ def test_refusals(
     assert run(words) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_masked_updates_give_the_model_of_plain_ones(cases: Path, tmp_path: Path) -> None:
+    asked = ["train", "federated", "simulate", str(cases), *SMALL, "--clip-updates", "1000", "--out"]
+    assert run([*asked, str(tmp_path / "plain")]) == 0
+    assert run([*asked, str(tmp_path / "masked"), "--secure"]) == 0
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "masked"))
+    for name, value in one.items():
+        np.testing.assert_allclose(other[name], value, atol=1e-3)
+    assert all(
+        site["agreement"] is None and site["e_value"] is None for site in sites_of(tmp_path / "masked")
+    )
 
 
 def test_sites_that_do_not_fit(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

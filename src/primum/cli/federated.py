@@ -50,6 +50,10 @@ _Capture = Annotated[
     Path | None,
     typer.Option("--capture", help=message("New folder for what sites send, for primum inspect-updates.")),
 ]
+_Secure = Annotated[
+    bool,
+    typer.Option("--secure", help=message("Sites mask what they send: the coordinator sees the sum alone.")),
+]
 
 
 @federated_app.command(
@@ -80,6 +84,7 @@ def simulate_command(
     delta: train_options.Delta = 1e-5,
     repeatable_seed: train_options.RepeatableSeed = None,
     capture: _Capture = None,
+    secure: _Secure = False,
     keep_duplicates: train_options.KeepDuplicates = False,
     workers: options.Workers = 1,
     backend: options.BackendName = "loky",
@@ -101,7 +106,9 @@ def simulate_command(
     if epsilon is not None:
         private = private_options(network, epsilon=epsilon, delta=delta, seed=repeatable_seed, given={})
     model = ModelOptions(network, width, None, batch, None, 0, None, keep_duplicates)
-    plan = FederatedPlan(tuple(records), out, model, settings, sites, alpha, private, capture, show_ids)
+    plan = FederatedPlan(
+        tuple(records), out, model, settings, sites, alpha, private, capture, secure, show_ids
+    )
     return _carried_out(plan, workers, backend, lang=lang, log_json=log_json)
 
 

@@ -23,6 +23,8 @@ from primum.train.federated.local_grid import Apply, LocalGrid
 from primum.train.federated.messages import Reply
 from primum.train.federated.partition import unequal_sites
 from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds, site_ledger
+from primum.train.federated.secure import SecureSettings, require_summable
+from primum.train.federated.secure_site import SecureAnswer
 from primum.train.federated.sites import Arrays, LinearSite, NetworkSite, Site, load
 from primum.train.federated.standing import Standing
 from primum.train.federated.suspicion import accused, suspicions
@@ -40,6 +42,7 @@ SITES_FILE = "sites.json"
 ROUNDS = message("rounds between sites")
 # One patient in so many of each site trains nothing, and says how well the model serves the site.
 _ASIDE, _FEWEST = 10, 5
+_FEWEST_MASKED = 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class FederatedPlan:
         What each patient is promised by the own site.
     capture : Path or None
         New folder for what sites sent, to be inspected.
+    secure : bool
+        Whether the coordinator is to see nothing but the sum.
     show_ids : bool
     """
 
@@ -71,12 +76,18 @@ class FederatedPlan:
     alpha: float = 1.0
     private: PrivateOptions | None = None
     capture: Path | None = None
+    secure: bool = False
     show_ids: bool = False
 
     def shaping(self) -> dict[str, object]:
         """Return what shapes the weights beside the patients."""
         private = None if self.private is None else asdict(self.private)
-        dealt = {"sites": self.sites, "alpha": self.alpha, "folders": len(self.records)}
+        dealt = {
+            "sites": self.sites,
+            "alpha": self.alpha,
+            "folders": len(self.records),
+            "secure": self.secure,
+        }
         return {
             "model": self.options.described(),
             "settings": asdict(self.settings),
@@ -134,7 +145,14 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
     state = {name: value.numpy().copy() for name, value in module.state_dict().items()}
     linear = plan.options.network == "scattering"
     travels = {"centre": state["centre"], "last.weight": 0 * state["last.weight"]} if linear else state
-    grid = LocalGrid({place + 1: answer(one.site) for place, one in enumerate(hospitals)}, apply=apply)
+    secure = _secure(plan, settings, len(parts))
+    grid = LocalGrid(
+        {
+            place + 1: answer(one.site) if secure is None else SecureAnswer(one.site, settings=secure)
+            for place, one in enumerate(hospitals)
+        },
+        apply=apply if secure is None else map,
+    )
     with keeping(unfinished_beside(plan.out), key=key_of(plan)) as kept:
         progress(ROUNDS, 0)
         standing = run_rounds(
@@ -146,9 +164,11 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
             told=lambda number, replies, left_out: progress(ROUNDS, 1),
             capture=_capturing(plan.capture, settings),
             keep=kept,
+            secure=secure,
         )
         load(module, result_of(standing, settings))
-        said = tuple(_said(one, standing, model, settings) for one in hospitals)
+        everyone = sum(one.site.records for one in hospitals)
+        said = tuple(_said(one, standing, model, settings, everyone) for one in hospitals)
         return Federated(_write(plan, opened, learner, model, standing, settings, said), said)
 
 
@@ -223,6 +243,24 @@ def _settled(plan: FederatedPlan, hospitals: Sequence[Hospital], sites: int) -> 
     return replace(plan.settings, learning_rate=rate, averaged=True)
 
 
+def _secure(plan: FederatedPlan, settings: FederatedSettings, sites: int) -> SecureSettings | None:
+    """Choose neighbours and threshold for so many sites; of fifteen, five may fall silent."""
+    if not plan.secure:
+        return None
+    require_summable(settings)
+    if plan.capture is not None or settings.site_noise:
+        raise InputError(
+            "With secure aggregation nobody sees what one site sends: leave out --capture and --site-noise."
+        )
+    if sites < _FEWEST_MASKED:
+        raise InputError("Secure aggregation needs three sites or more, not {sites}.", sites=sites)
+    assert settings.bound is not None
+    neighbours = min(14, (sites - 1) // 2 * 2)
+    return SecureSettings(
+        settings.bound, neighbours=neighbours, threshold=max(2, neighbours // 2 + 2 - (neighbours < 8))
+    )
+
+
 def _capturing(
     folder: Path | None, settings: FederatedSettings
 ) -> Callable[[int, Arrays, Sequence[Reply]], None]:
@@ -243,7 +281,9 @@ def _capturing(
     return capture
 
 
-def _said(one: Hospital, standing: Standing, model: Any, settings: FederatedSettings) -> dict[str, Any]:
+def _said(
+    one: Hospital, standing: Standing, model: Any, settings: FederatedSettings, everyone: int
+) -> dict[str, Any]:
     """Say how much a site brought, how it pulled, how it is served, and what speaks against it."""
     agreement = np.array(standing.agreement.get(one.site.name, ()), float)
     against = next((found for found in suspicions(standing.history) if found.site == one.site.name), None)
@@ -252,7 +292,7 @@ def _said(one: Hospital, standing: Standing, model: Any, settings: FederatedSett
         "site": one.site.name,
         "patients": one.site.patients,
         "records": one.site.records,
-        "share": one.site.records / sum(standing.sizes.values()),
+        "share": one.site.records / everyone,
         "rounds_answered": int(np.isfinite(agreement).sum()),
         "agreement": float(np.nanmean(agreement)) if np.isfinite(agreement).any() else None,
         "served": _served(model, one.aside),

@@ -248,17 +248,30 @@ def lying(site: Site, change: Callable[[dict[str, Any], dict[str, Any]], None], 
     return reply
 
 
+def header(shape: str, kind: str = "<f4", *, order: bool = False) -> bytes:
+    """What numpy's format begins with, whatever follows."""
+    text = f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def as_bytes(data: bytes) -> Callable[[dict[str, Any], dict[str, Any]], Any]:
+    """Send these as the tensor that was asked for."""
+    return lambda arrays, rest: arrays.update(
+        {"last.weight": Array("float32", arrays["last.weight"].shape, "numpy.ndarray", data)}
+    )
+
+
 LIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]] = {
     "NaN": (
         lambda arrays, rest: arrays.update({"last.weight": arrays["last.weight"] * np.nan}),
-        "NaN, infinite",
+        "NaN or infinite",
     ),
     "another shape": (lambda arrays, rest: arrays.update({"last.weight": np.zeros((1, 1))}), "other tensors"),
     "another tensor": (lambda arrays, rest: arrays.update({"more": np.zeros(3)}), "other tensors"),
     "nothing": (lambda arrays, rest: arrays.clear(), "other tensors"),
     "text": (
         lambda arrays, rest: arrays.update({"last.weight": np.full(arrays["last.weight"].shape, "x")}),
-        "is left out",
+        "cannot be read",
     ),
     "too much": (
         lambda arrays, rest: arrays.update(
@@ -276,6 +289,12 @@ LIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]] = {
     "no size": (lambda arrays, rest: rest.update({"num-examples": -1}), "no hospital has"),
     "half a patient": (lambda arrays, rest: rest.update({"num-examples": 0.5}), "no hospital has"),
     "another's name": (lambda arrays, rest: rest.update({"site": "site 1"}), "answered twice"),
+    "empty bytes": (as_bytes(b""), "cannot be read"),
+    "an archive": (as_bytes(b"PK\x03\x04" + b"0" * 40), "cannot be read"),
+    "a header of terabytes": (as_bytes(header("(1099511627776,)")), "cannot be read"),
+    "a pickle": (as_bytes(header("(2, 2026)", "|O")), "cannot be read"),
+    "another order": (as_bytes(header("(2, 82)", order=True) + b"\0" * 4096), "cannot be read"),
+    "no end": (as_bytes(header("((((" * 300)), "cannot be read"),
 }
 
 

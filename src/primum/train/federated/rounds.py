@@ -28,6 +28,8 @@ from primum.train.federated.messages import (
     config_record,
     read_reply,
 )
+from primum.train.federated.secure import SecureSettings
+from primum.train.federated.secure_coordinator import secure_round
 from primum.train.federated.sites import Arrays, Round
 from primum.train.federated.standing import Standing, put, resumed
 from primum.train.federated.suspicion import observe
@@ -100,6 +102,7 @@ def run_rounds(
     told: Told = lambda number, replies, left_out: None,
     capture: Capture = lambda number, weights, replies: None,
     keep: Keep | None = None,
+    secure: SecureSettings | None = None,
     timeout: float = 3600.0,
 ) -> Standing:
     """Train between the sites of a grid.
@@ -114,12 +117,12 @@ def run_rounds(
         Tensors that are agreed on in a round 0 and then stay: the centre of features.
     sites : int
         How many must be there for a round to begin.
-    recalls : callable or None
-        From weights to recall by class on cases that the coordinator holds.
-    told, capture : callable
-        Told what became of each round; given what was sent in it.
+    recalls, told, capture : callable
+        On cases that the coordinator holds; told what became of a round; given what was sent in it.
     keep : Keep or None
-        Goes on from what lies there of the same training.
+        Holds what lies there of the same training.
+    secure : SecureSettings or None
+        Sites mask what they send, and only its sum is seen: then nobody can be suspected.
     timeout : float
         Seconds a round waits for a site; whoever is late is left out of it.
 
@@ -133,14 +136,21 @@ def run_rounds(
     while standing.number < settings.rounds:
         number = standing.number + 1
         names = [name for name in standing.weights if (name in before) == (number == 0)]
-        messages = inner.configure_train(
-            number, arrays_record(standing.weights), config_record(_asked(settings, number)), grid
-        )
-        replies, left_out = _read(grid.send_and_receive(messages, timeout=timeout), standing, names)
-        told(number, replies, left_out)
-        capture(number, standing.weights, replies)
-        _require_enough(replies, number, sites)
-        standing = _after(standing, replies, names, number, settings, inner, recalls)
+        packed = arrays_record(standing.weights), config_record(_asked(settings, number))
+        messages = inner.configure_train(number, *packed, grid)
+        if secure is not None:
+            asked, nodes = _asked(settings, number), list(grid.get_node_ids())
+            mean, silent, _ = secure_round(
+                grid, nodes, standing.weights, asked, names=names, settings=secure, timeout=timeout
+            )
+            told(number, [], silent)
+            standing = _summed(standing, mean, names, number, settings, inner)
+        else:
+            replies, left_out = _read(grid.send_and_receive(messages, timeout=timeout), standing, names)
+            told(number, replies, left_out)
+            capture(number, standing.weights, replies)
+            _require_enough(replies, number, sites)
+            standing = _after(standing, replies, names, number, settings, inner, recalls)
         put(keep, standing)
     return standing
 
@@ -238,23 +248,43 @@ def _after(
     named = {reply.site: update for reply, update in zip(replies, updates, strict=True)}
     told = None if recalls is None else _changes(recalls, standing.weights, names, named)
     step = _step(updates, replies, settings)
-    stepped = _through(inner, standing, _shaped(start + step, standing.weights, names), number)
+    stepped = _stepped(standing, step, names, number, settings, inner)
+    history = observe(standing.history, named, number=number, recalls=told)
+    agreement = _agreement(standing.agreement, list(named), updates, step, number)
+    return replace(stepped, history=history, sizes=sizes, agreement=agreement)
+
+
+def _summed(
+    standing: Standing,
+    mean: Arrays,
+    names: Sequence[str],
+    number: int,
+    settings: FederatedSettings,
+    inner: FedAvg,
+) -> Standing:
+    """Take the mean of masked updates."""
+    step = _flat(mean, names)
+    if number == 0:
+        agreed = _shaped(_flat(standing.weights, names) + step, standing.weights, names)
+        return replace(standing, number=0, weights={**standing.weights, **agreed})
+    return _stepped(standing, step, names, number, settings, inner)
+
+
+def _stepped(
+    standing: Standing,
+    step: NDArray[np.float64],
+    names: Sequence[str],
+    number: int,
+    settings: FederatedSettings,
+    inner: FedAvg,
+) -> Standing:
+    agreed = _shaped(_flat(standing.weights, names) + step, standing.weights, names)
+    stepped = _through(inner, standing, agreed, number)
     total = standing.total
     if settings.averaged and number > settings.rounds // 2:
         total = {name: stepped[name] + total.get(name, 0.0) for name in names}
-    return Standing(
-        number,
-        {**standing.weights, **stepped},
-        total,
-        observe(standing.history, named, number=number, recalls=told),
-        sizes,
-        {
-            f"{one}.{key}": value
-            for one in _MOMENTS
-            for key, value in (getattr(inner, one, None) or {}).items()
-        },
-        _agreement(standing.agreement, list(named), updates, step, number),
-    )
+    weights = {**standing.weights, **stepped}
+    return replace(standing, number=number, weights=weights, total=total, optimiser=_moments(inner))
 
 
 def _moments(inner: FedAvg) -> Arrays:
