@@ -30,7 +30,7 @@ from primum.records.synthetic_cases import (
 from primum.train.receipt import read_receipt
 from primum.train.shards import ShardSettings, places_of, stage_name
 from primum.workflows import training
-from primum.workflows.kept import Kept
+from primum.workflows.checkpoints import Checkpoints
 
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["primum.cli.verbs", "primum.workflows.training"])
@@ -166,8 +166,9 @@ def test_a_stage_that_the_receipt_does_not_know_is_trained_again(
     """Whoever can write stages can write the digest beside them too; the receipt says what they were."""
     shutil.copytree(model, tmp_path / "other")
     key = read_receipt(model).stages[-1]["key"]
-    shelf = Kept(tmp_path / "other" / training.STAGES, training.STAGES)
+    shelf = Checkpoints(tmp_path / "other" / training.STAGES, training.STAGES)
     arrays = shelf.get(stage_name(key))
+    assert arrays is not None
     first = next(name for name in arrays if name != "steps taken")
     shelf.put(stage_name(key), {**arrays, first: arrays[first] + 1})
     (tmp_path / "ids.txt").write_text("999999\n")

@@ -37,8 +37,8 @@ from primum.records.patient_list import read_patients
 from primum.train.adversarial import AdversarialSettings
 from primum.train.receipt import Receipt, read_receipt
 from primum.train.shards import MOST_PARTS, Stage, stage_name, weights_digest
+from primum.workflows.checkpoints import Checkpoints
 from primum.workflows.forgetting import StagesLeft, plan_again
-from primum.workflows.kept import Kept
 from primum.workflows.learners import ModelOptions
 from primum.workflows.training import STAGES, TrainingPlan
 
@@ -149,7 +149,7 @@ def _trained() -> tuple[Files, ...]:
             save_file(weights, folder / "model.safetensors")
             plan = TrainingPlan(folder, folder, ModelOptions("table", 8, 3, 8, 0.01), adversarial=adversarial)
             (folder / STAGES).mkdir()
-            Kept(folder / STAGES, STAGES).put(stage_name("a"), stage)
+            Checkpoints(folder / STAGES, STAGES).put(stage_name("a"), stage)
             Receipt(
                 *("plain", file_digest(folder / "model.safetensors"), "a:b", None, {"patients": 9}),
                 *(plan.described(), 0, 7, {"torch": "2"}, "2026-01-01T00:00:00+00:00"),
@@ -167,7 +167,7 @@ def forget(path: Path) -> None:
     assert (np.diff(patients) > 0).all() and len(receipt.digest()) == 64
     plan = plan_again(path, receipt, records=path, out=path, tokens=None)
     assert 1 <= plan.shards.shards * plan.shards.slices <= MOST_PARTS**2
-    left = StagesLeft(Kept(path / STAGES, STAGES), receipt)
+    left = StagesLeft(Checkpoints(path / STAGES, STAGES), receipt)
     for stage in receipt.stages:
         found = left.get(stage_name(str(stage.get("key"))))
         assert found is None or weights_digest(found) == stage["weights"]

@@ -31,6 +31,7 @@ from primum.train.federated.suspicion import accused, suspicions
 from primum.train.learners import CaseLearner
 from primum.train.private_linear import LinearSettings, mechanisms_of, rate_under_noise
 from primum.train.receipt import Receipt, patient_set
+from primum.workflows.checkpoints import Checkpoints
 from primum.workflows.kept_folder import keeping, key_of, unfinished_beside
 from primum.workflows.learners import ModelOptions, Opened, open_learner
 from primum.workflows.outputs import refuse_full, whole_folder
@@ -163,7 +164,7 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
             sites=len(hospitals),
             told=lambda number, replies, left_out: progress(ROUNDS, 1),
             capture=_capturing(plan.capture, settings),
-            keep=kept,
+            keep=Checkpoints(unfinished_beside(plan.out), kept.key),
             secure=secure,
         )
         load(module, result_of(standing, settings))

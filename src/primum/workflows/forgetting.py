@@ -17,7 +17,7 @@ from primum.report.language import message
 from primum.train.adversarial import AdversarialSettings
 from primum.train.receipt import Receipt, patient_set, read_receipt, settings_said, unreadable
 from primum.train.shards import MOST_PARTS, ShardSettings, Stage, stage_name, weights_digest
-from primum.workflows.kept import Kept
+from primum.workflows.checkpoints import Checkpoints
 from primum.workflows.learners import ModelOptions, Opened, open_learner, training_ids
 from primum.workflows.outputs import refuse_full
 from primum.workflows.plan import Progress
@@ -54,11 +54,8 @@ def forget(
     ----------
     model : Path
         What `train` wrote, with its receipt.
-    patients : Path
-        One id a line.
-    records : Path
-        Those that trained it; the patients to forget may be gone from them.
-    out : Path
+    patients, records, out : Path
+        One id a line; what trained it, whose patients to forget may be gone already.
     tokens : Path or None
         The same vocabulary that it was given, if any.
     prove : bool
@@ -85,7 +82,9 @@ def forget(
     )
     with kept_beside(plan, opened) as kept:
         progress(TRAINING, 0)
-        run = _without_them(plan, opened, kept, StagesLeft(Kept(model / STAGES, STAGES), parent), progress)
+        run = _without_them(
+            plan, opened, kept, StagesLeft(Checkpoints(model / STAGES, STAGES), parent), progress
+        )
         if prove:
             progress(PROVING, 0)
             _require_equal(run, run_stages(plan, opened, _Nowhere(), progress=progress))
@@ -100,7 +99,7 @@ def forget(
 
 
 def _without_them(
-    plan: TrainingPlan, opened: Opened, kept: Kept, old: "StagesLeft", progress: Progress
+    plan: TrainingPlan, opened: Opened, kept: Checkpoints, old: "StagesLeft", progress: Progress
 ) -> Run:
     run = run_stages(plan, opened, _Either(kept, old), progress=progress)
     return replace(run, stages=tuple(replace(stage, found=old.holds(stage)) for stage in run.stages))
@@ -159,12 +158,17 @@ class StagesLeft:
 
     Attributes
     ----------
-    kept : Kept
+    kept : Checkpoints
     receipt : Receipt
     """
 
-    kept: Kept
+    kept: Checkpoints
     receipt: Receipt
+
+    @classmethod
+    def of(cls, model: Path, receipt: Receipt) -> "StagesLeft":
+        """Return those in the folder of a model."""
+        return cls(Checkpoints(model / STAGES, STAGES), receipt)
 
     def get(self, name: str) -> Any:
         """Return the weights after a stage by its name; None where there are none, or others."""
@@ -181,7 +185,7 @@ class StagesLeft:
 class _Either:
     """Reads from an older model too; everything that is new goes to where this run is kept."""
 
-    kept: Kept
+    kept: Checkpoints
     old: StagesLeft
 
     def get(self, name: str) -> Any:

@@ -20,6 +20,7 @@ from primum.workflows.outputs import disk_refused
 from primum.workflows.workers import Map
 
 _PIECE, _DIGEST = ".piece", 32
+CHECKPOINT = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Kept:
     key: str = ""
 
     def __bool__(self) -> bool:
-        return self.folder is not None and any(self.folder.glob("*" + _PIECE))
+        kinds = (_PIECE, CHECKPOINT)
+        return self.folder is not None and any(any(self.folder.glob("*" + one)) for one in kinds)
 
     def piece(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the piece that is there, else make and keep it.

@@ -20,8 +20,9 @@ from primum.train.private import PrivateSettings
 from primum.train.private_linear import LinearSettings
 from primum.train.receipt import Receipt
 from primum.train.shards import ShardSettings, Stage, stage_name, thread_count, train_shards
+from primum.workflows.checkpoints import Checkpoints
 from primum.workflows.confidential import CONFIDENTIAL
-from primum.workflows.kept import Kept, write_private
+from primum.workflows.kept import write_private
 from primum.workflows.kept_folder import keeping, key_of, unfinished_beside
 from primum.workflows.learners import ModelOptions, Opened, open_learner
 from primum.workflows.outputs import refuse_full, whole_folder
@@ -183,7 +184,7 @@ def write_run(
         factory = run.learner.write(folder, run.model)
         if plan.shards.shards * plan.shards.slices > 1:
             (folder / STAGES).mkdir(mode=0o700)
-            shelf = Kept(folder / STAGES, STAGES)
+            shelf = Checkpoints(folder / STAGES, STAGES)
             for stage in run.stages:
                 weights = run.keep.get(stage_name(stage.key))
                 assert weights is not None
@@ -217,7 +218,7 @@ def _all_that_shapes(plan: TrainingPlan, learner: Any) -> dict[str, Any]:
     }
 
 
-def _write_private(plan: TrainingPlan, opened: Opened, kept: Kept, *, progress: Progress) -> Trained:
+def _write_private(plan: TrainingPlan, opened: Opened, kept: Checkpoints, *, progress: Progress) -> Trained:
     assert plan.private is not None
     learner: Any = opened.learner  # of two kinds, each with models of its own
     model = learner.build(learner.patients, seed=plan.shards.seed)
@@ -269,11 +270,11 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def kept_beside(plan: TrainingPlan, opened: Opened) -> Iterator[Kept]:
+def kept_beside(plan: TrainingPlan, opened: Opened) -> Iterator[Checkpoints]:
     """Keep checkpoints beside the place of the model until it is there."""
     shaping = {"described": plan.described(), "data": opened.data}
     with keeping(unfinished_beside(plan.out), key=key_of(_Shaping(shaping))) as kept:
-        yield kept
+        yield Checkpoints(unfinished_beside(plan.out), kept.key)
 
 
 def _ticks(progress: Progress) -> Callable[[int, int], None]:

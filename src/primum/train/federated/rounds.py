@@ -129,20 +129,18 @@ def run_rounds(
     Raises
     ------
     MachineError
-        Fewer than two sites answered a round as agreed.
+        Fewer than two sites answered as agreed.
     """
     standing = resumed(keep, Standing(-1 if before else 0, dict(weights)))
     inner = _server(settings, sites, standing)
     while standing.number < settings.rounds:
         number = standing.number + 1
         names = [name for name in standing.weights if (name in before) == (number == 0)]
-        packed = arrays_record(standing.weights), config_record(_asked(settings, number))
-        messages = inner.configure_train(number, *packed, grid)
+        asked = _asked(settings, number)
+        messages = inner.configure_train(number, arrays_record(standing.weights), config_record(asked), grid)
         if secure is not None:
-            asked, nodes = _asked(settings, number), list(grid.get_node_ids())
-            mean, silent, _ = secure_round(
-                grid, nodes, standing.weights, asked, names=names, settings=secure, timeout=timeout
-            )
+            how: Any = {"names": names, "settings": secure, "timeout": timeout}
+            mean, silent, _ = secure_round(grid, list(grid.get_node_ids()), standing.weights, asked, **how)
             told(number, [], silent)
             standing = _summed(standing, mean, names, number, settings, inner)
         else:
