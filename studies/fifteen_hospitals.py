@@ -12,7 +12,7 @@ Adjacency: one image of the site more or less; accountant: privacy-loss distribu
 mean of the weights of the second half of the rounds is the model. Clip and steps are those of central
 training (docs/studies/private_images.md); the rate under noise follows from noise and sizes.
 
-*Convolutional network* (60,706 parameters, group normalisation), without protection: `ROUNDS` rounds of one
+*Convolutional network* (60,706 parameters, group normalisation), without protection: thirty rounds of one
 pass, AdamW at each site, whose rate falls within a round. Chosen on validation images with partition 1001.
 
 Steps over all images of every site add up to a step over all images in one place: how images are dealt
@@ -200,11 +200,9 @@ def convolutional(table: Table, bars: Table) -> None:
         apart.append(found[0])
     plain, whole = np.array(apart), float(np.mean(central))
     table.add("convolutional", 1.0, told(np.array(central)), "", told(plain), "")
-    bars.add(
-        "convolutional: federated − central ≤ .015, worst partition",
-        f"{whole - float(plain.min()):.4f}",
-        whole - float(plain.min()) <= 0.015,
-    )
+    lost = whole - plain
+    for which, one in (("median", float(np.median(lost))), ("worst partition", float(lost.max()))):
+        bars.add(f"convolutional: federated − central ≤ .015, {which}", f"{one:.4f}", one <= 0.015)
 
 
 def main() -> None:
