@@ -5,12 +5,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from primum.cli import options, train_options
+from primum.cli import federated_options, options, train_options
+from primum.cli.federated_deployed import deployed_app
 from primum.cli.progress import Stages
 from primum.errors import InputError
 from primum.report.language import Language, message, preferred_language
 
 federated_app = typer.Typer(no_args_is_help=True, help=message("Train between hospitals."))
+federated_app.registered_commands += deployed_app.registered_commands
 
 _Folders = Annotated[list[Path], typer.Argument(metavar="RECORDS...")]
 _Sites = Annotated[
@@ -19,10 +21,6 @@ _Sites = Annotated[
 _Alpha = Annotated[
     float, typer.Option("--alpha", min=0.01, help=message("How alike dealt sites are: small, not at all."))
 ]
-_Rounds = Annotated[int, typer.Option("--rounds", min=1, help=message("Rounds of the training."))]
-_LocalEpochs = Annotated[
-    int, typer.Option("--epochs", min=1, help=message("Passes of each site over its patients in a round."))
-]
 _Server = Annotated[
     Literal["fedavg", "fedprox", "fedadam"],
     typer.Option("--strategy", help=message("fedavg, fedprox (sites stay near) or fedadam.")),
@@ -30,17 +28,6 @@ _Server = Annotated[
 _Proximal = Annotated[
     float | None,
     typer.Option("--proximal", min=0.0, help=message("Pull of FedProx to the weights of the round.")),
-]
-_Rule = Annotated[
-    Literal["mean", "median", "trimmed_mean", "krum", "multi_krum", "bulyan"],
-    typer.Option("--rule", help=message("How updates are put together.")),
-]
-_Malicious = Annotated[
-    int, typer.Option("--malicious", min=0, help=message("Sites that the rule is to hold against."))
-]
-_Bound = Annotated[
-    float | None,
-    typer.Option("--clip-updates", help=message("Largest norm of an update; longer are shortened.")),
 ]
 _SiteNoise = Annotated[
     float,
@@ -70,15 +57,15 @@ def simulate_command(
     width: train_options.Width = None,
     sites: _Sites = 15,
     alpha: _Alpha = 1.0,
-    rounds: _Rounds = 30,
-    epochs: _LocalEpochs = 1,
+    rounds: federated_options.Rounds = 30,
+    epochs: federated_options.LocalEpochs = 1,
     batch: train_options.Batch = None,
     learning_rate: train_options.Rate = None,
     strategy: _Server = "fedavg",
     proximal: _Proximal = None,
-    rule: _Rule = "mean",
-    malicious: _Malicious = 0,
-    clip_updates: _Bound = None,
+    rule: federated_options.Rule = "mean",
+    malicious: federated_options.Malicious = 0,
+    clip_updates: federated_options.Bound = None,
     site_noise: _SiteNoise = 0.0,
     epsilon: train_options.Epsilon = None,
     delta: train_options.Delta = 1e-5,
