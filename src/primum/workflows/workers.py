@@ -54,24 +54,22 @@ def workers(count: int = 1, *, backend: Backend = "loky") -> Iterator[Map]:
         return
     started = {"loky": _loky, "ray": _ray, "dask": _dask}[backend]
     with started(count) as starting:
-        yield partial(_spread, count, backend, starting)
+        yield partial(_spread, count, starting)
 
 
 def _spread(
     count: int,
-    backend: Backend,
-    starting: Iterator[None],
+    starting: Iterator[None] | Parallel,
     function: Callable[[Any], Any],
     tasks: Iterable[Any],
 ) -> Iterator[Any]:
-    deque(starting, maxlen=0)
     calls = (delayed(function)(task) for task in tasks)
-    if backend == "ray":
+    if isinstance(starting, Parallel):
         # Its joblib backend gives results only when all are there: a few tasks at a time, then.
-        with Parallel(n_jobs=count, batch_size=1) as pool:
-            while few := list(islice(calls, count)):
-                yield from pool(few)
+        while few := list(islice(calls, count)):
+            yield from starting(few)
         return
+    deque(starting, maxlen=0)
     # Whatever is dispatched waits in memory: one task for each worker, and one to go on with.
     yield from Parallel(n_jobs=count, return_as="generator", pre_dispatch=count + 1, batch_size=1)(calls)
 
@@ -101,7 +99,7 @@ def _nothing() -> None:
 
 
 @contextmanager
-def _ray(count: int) -> Iterator[Iterator[None]]:
+def _ray(count: int) -> Iterator[Parallel]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -111,8 +109,9 @@ def _ray(count: int) -> Iterator[Iterator[None]]:
     ray.init(num_cpus=count, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         register_ray()
-        with parallel_config("ray", n_jobs=count):
-            yield iter(())
+        # One pool for all work: each of its processes imports torch, some seconds, once.
+        with parallel_config("ray", n_jobs=count), Parallel(n_jobs=count, batch_size=1) as pool:
+            yield pool
     finally:
         ray.shutdown()
 
