@@ -1,22 +1,25 @@
 """Killed at random: a training that is ended without a word goes on to the same weights, bit by bit.
 
-Each run starts `primum train` in a process of its own and kills it (SIGKILL) after a random share of the time
+Each run is `primum train` in a process of its own, killed (SIGKILL) after a random share of the time
 that a whole run takes, twenty times for each kind of training, until it is let finish; checkpoints are kept
 every tenth of a second instead of every ten. The weights are held against those of an uninterrupted run. The
 private runs have a seed, without which no second run could be compared with.
 """
 
+import importlib
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
+from primum.cli.main import run
+from primum.fit import resumption
 from primum.records.case_writer import write_cases
 from primum.records.meds import write_meds
 from primum.records.synthetic import SyntheticSettings, synthetic_cohort
@@ -24,10 +27,8 @@ from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients
 from studies.tables import Table, write_page
 
 KILLS = 20
-_RUN = (
-    "import sys; from primum.fit import resumption; resumption.SECONDS = 0.1; "
-    "from primum.cli.main import run; sys.exit(run(sys.argv[1:]))"
-)
+PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["primum.cli.verbs", "primum.workflows.training"])
 KINDS = {
     "plain, images, 2 shards of 2 slices": (
         "plain", "images", "--epochs", "6", "--width", "16", "--shards", "2", "--slices", "2"
@@ -56,15 +57,20 @@ def prepare(folder: Path) -> None:
     write_meds(folder / "meds", {name: [patients] for name, patients in cohort.splits.items()})
 
 
-def start(folder: Path, kind: str, out: Path) -> "subprocess.Popen[bytes]":
+def _run(words: list[str]) -> None:
+    resumption.SECONDS = 0.1
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    os._exit(run(words))
+
+
+def start(folder: Path, kind: str, out: Path) -> Any:
     method, records, *options = KINDS[kind]
-    words = [sys.executable, "-c", _RUN, "train", method, str(folder / records), "--out", str(out), *options]
-    return subprocess.Popen(
-        words,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    words = ["train", method, str(folder / records), "--out", str(out), *options]
+    process = PROCESSES.Process(target=_run, args=(words,))
+    process.start()
+    return process
 
 
 def killed_and_gone_on_with(folder: Path, kind: str, seconds: float, rng: np.random.Generator) -> int:
@@ -72,15 +78,14 @@ def killed_and_gone_on_with(folder: Path, kind: str, seconds: float, rng: np.ran
     out, kills = folder / "again", 0
     while kills < KILLS:
         process = start(folder, kind, out)
-        try:
-            process.wait(seconds * rng.uniform(0.3, 1.0))
+        process.join(seconds * rng.uniform(0.1, 1.0))
+        if not process.is_alive():
             break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
+        process.kill()
+        process.join()
+        kills += 1
     while not out.exists():
-        start(folder, kind, out).wait()
+        start(folder, kind, out).join()
     return kills
 
 
@@ -93,7 +98,7 @@ def main() -> None:
             folder = Path(scratch)
             prepare(folder)
             began = time.monotonic()
-            start(folder, kind, folder / "whole").wait()
+            start(folder, kind, folder / "whole").join()
             seconds = time.monotonic() - began
             kills, equal = 0, True
             whole = load_file(folder / "whole/model.safetensors")
@@ -110,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    importlib.import_module("studies.resume").main()

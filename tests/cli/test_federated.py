@@ -73,6 +73,10 @@ def test_one_folder_is_dealt_to_sites(
     again[again.index(str(tmp_path / "model"))] = str(tmp_path / "again")
     assert run(again) == 0
     assert "Promis par chaque site" in capsys.readouterr().out
+    (tmp_path / "ids.txt").write_text("1001\n")
+    gone = ["train", "forget", str(tmp_path / "model"), "--records", str(cases), "--lang", "en"]
+    assert run([*gone, "--patients", str(tmp_path / "ids.txt"), "--out", str(tmp_path / "without")]) == 2
+    assert "was trained between sites" in " ".join(capsys.readouterr().err.split())
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("model", "again"))
     assert all(np.array_equal(one[name], other[name]) for name in one)
 

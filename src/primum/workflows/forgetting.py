@@ -129,11 +129,17 @@ def plan_again(
     Raises
     ------
     InputError
-        It was trained privately.
+        It was trained privately, or between sites.
     ModelError
         The receipt says what no training was asked for.
     """
     said = parent.settings
+    if parent.method == "federated":
+        raise InputError(
+            "{path} was trained between sites: train it again without these patients, whom the other sites' "
+            "updates followed.",
+            path=str(model),
+        )
     if said.get("private") is not None:
         raise InputError(
             "{path} was trained privately: train it again without these patients, because secret noise "
