@@ -9,8 +9,10 @@ private runs have a seed, without which no second run could be compared with.
 import importlib
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from primum.records.case_writer import write_cases
 from primum.records.meds import write_meds
 from primum.records.synthetic import SyntheticSettings, synthetic_cohort
 from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients
+from studies.label_errors import once
 from studies.tables import Table, write_page
 
-KILLS = 20
+KILLS, KEPT = 20, Path("studies/cache/resume.json")
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["primum.cli.verbs", "primum.workflows.training"])
 KINDS = {
@@ -89,28 +92,31 @@ def killed_and_gone_on_with(folder: Path, kind: str, seconds: float, rng: np.ran
     return kills
 
 
-def main() -> None:
-    """Run, print and write the table."""
-    table = Table("Training", "Seconds of a whole run", "Killed", "Equal bit by bit")
+def one_kind(kind: str) -> list[object]:
+    """Train whole, then killed so often; return the seconds of a whole run, the kills, and whether equal."""
     rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        prepare(folder)
+        began = time.monotonic()
+        start(folder, kind, folder / "whole").join()
+        seconds = time.monotonic() - began
+        kills, equal = 0, True
+        whole = load_file(folder / "whole/model.safetensors")
+        while kills < KILLS:
+            kills += killed_and_gone_on_with(folder, kind, seconds, rng)
+            again = load_file(folder / "again/model.safetensors")
+            equal &= all(np.array_equal(again[name], value) for name, value in whole.items())
+            shutil.rmtree(folder / "again")
+    return [round(seconds, 1), kills, equal]
+
+
+def main() -> None:
+    """Run, print and write the table; kinds that an interrupted run finished are kept."""
+    table = Table("Training", "Seconds of a whole run", "Killed", "Equal bit by bit")
     for kind in KINDS:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            prepare(folder)
-            began = time.monotonic()
-            start(folder, kind, folder / "whole").join()
-            seconds = time.monotonic() - began
-            kills, equal = 0, True
-            whole = load_file(folder / "whole/model.safetensors")
-            while kills < KILLS:
-                kills += killed_and_gone_on_with(folder, kind, seconds, rng)
-                again = load_file(folder / "again/model.safetensors")
-                equal &= all(np.array_equal(again[name], value) for name, value in whole.items())
-                for path in sorted((folder / "again").rglob("*"), reverse=True):
-                    path.rmdir() if path.is_dir() else path.unlink()
-                (folder / "again").rmdir()
-            table.add(kind, round(seconds, 1), kills, equal)
-            print(kind, kills, equal, flush=True)
+        seconds, kills, equal = once(kind, partial(one_kind, kind), KEPT)
+        table.add(kind, seconds, kills, equal)
     write_page("resume", __doc__, table)
 
 
