@@ -64,6 +64,10 @@ def test_one_folder_is_dealt_to_sites(
     for one in sites_of(tmp_path / "model"):
         assert 7.5 < one["ledger"]["epsilon"] <= 8 and one["rounds_answered"] == 3
         assert one["served"] is None and not one["accused"]
+    assert receipt.ledger is not None and set(receipt.ledger["patients"]) == {
+        f"site-0{one}" for one in range(1, 5)
+    }
+    assert {one["ledger"]["unit"] for one in sites_of(tmp_path / "model")} == {"patient"}
     assert sum(one["share"] for one in sites_of(tmp_path / "model")) == pytest.approx(1)
     sent = sorted((tmp_path / "sent").iterdir())
     assert len(sent) == 16 and oct((tmp_path / "sent").stat().st_mode & 0o777) == "0o700"

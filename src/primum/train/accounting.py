@@ -26,7 +26,7 @@ from dp_accounting.pld import PLDAccountant
 
 from primum.errors import InputError
 
-Unit = Literal["patient", "record"]
+Unit = Literal["patient", "record", "site"]
 # Losses are rounded up, never down. The finer grid, of what was spent, costs about 1e-4 of epsilon; the
 # coarser, of the search for a noise, up to .01 where few are drawn over many steps: docs/studies/ledger.md.
 _FINE, _COARSE = 1e-4, 1e-3
@@ -61,13 +61,13 @@ class PrivacyLedger:
     ----------
     epsilon, delta : float
         Recomputed by the accountant from what was run, adding or removing one unit.
-    unit : {"patient", "record"}
-        Whom the promise is made to.
+    unit : {"patient", "record", "site"}
+        Whom the promise is made to; a site is a hospital with all of its patients.
     mechanisms : tuple of Mechanism
     clip : float
         Largest norm of what one unit adds to a sum of gradients.
     patients, records : int
-        Who was promised, and their records: cases, or histories.
+        Who was promised, and their records: cases, or histories. Of sites, how many there are, twice.
     randomness_is_secret : bool
         False when noise and sampling had a seed: then the promise does not hold against who knows it.
     outside : tuple of str

@@ -51,7 +51,8 @@ class Receipt:
     versions : mapping
         Of what shapes the last digit.
     ledger : mapping or None
-        Of a private run: :meth:`primum.train.accounting.PrivacyLedger.as_json`.
+        Of a private run: :meth:`primum.train.accounting.PrivacyLedger.as_json`. Between sites: ``patients``,
+        one by each site's name for its own, and ``sites``, that of the noise at the coordinator.
     stages : tuple of mapping
         Of shards and slices: :class:`primum.train.shards.Stage`.
     forgotten : mapping or None

@@ -17,7 +17,7 @@ from primum.fit.updates import Update, write_update
 from primum.records.cases import Cases
 from primum.records.ragged import IntArray
 from primum.report.language import message
-from primum.train.accounting import PrivacyLedger
+from primum.train.accounting import PrivacyLedger, Unit
 from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import Apply, LocalGrid
 from primum.train.federated.messages import Reply
@@ -139,9 +139,8 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
     learner: Any = opened.learner
     model = learner.build(learner.patients, seed=plan.settings.seed)
     module = learner.module(model)
-    hospitals = [
-        _hospital(f"site-{place + 1:02d}", plan, learner, cases) for place, cases in enumerate(parts)
-    ]
+    unit: Unit = "record" if opened.data["image_level"] else "patient"
+    hospitals = [_hospital(place, plan, learner, cases, unit) for place, cases in enumerate(parts)]
     settings = _settled(plan, hospitals, len(parts))
     state = {name: value.numpy().copy() for name, value in module.state_dict().items()}
     linear = plan.options.network == "scattering"
@@ -210,7 +209,7 @@ def _parts(plan: FederatedPlan) -> tuple[Opened, list[Cases]]:
     return each[0], [cases.select(np.flatnonzero(np.isin(cases.subject_ids, people[one]))) for one in dealt]
 
 
-def _hospital(name: str, plan: FederatedPlan, learner: Any, cases: Cases) -> Hospital:
+def _hospital(place: int, plan: FederatedPlan, learner: Any, cases: Cases, unit: Unit) -> Hospital:
     people = np.unique(cases.subject_ids)
     apart = people[np.random.default_rng([plan.settings.seed, len(people)]).permutation(len(people))]
     apart = apart[: len(people) // _ASIDE]
@@ -218,12 +217,15 @@ def _hospital(name: str, plan: FederatedPlan, learner: Any, cases: Cases) -> Hos
     aside, trains = (cases.select(np.flatnonzero(one)) for one in (inside, ~inside))
     own = replace(learner, cases=trains, validation=None)
     model = own.build(own.patients, seed=0)
-    rounds = plan.settings.rounds
+    rounds, name = plan.settings.rounds, f"site-{place + 1:02d}"
     if plan.options.network == "scattering":
         private: Any = (
             plan.private.settled(kind="image", patients=len(own.patients)) if plan.private else None
         )
-        linear = replace(private or LinearSettings(None), steps=rounds)
+        linear = replace(private or LinearSettings(None), steps=rounds, unit=unit)
+        if linear.seed is not None:
+            # Noise that two sites share would add up.
+            linear = replace(linear, seed=1000 * linear.seed + place)
         return Hospital(LinearSite(name, model, trains, settings=linear), aside)
     if plan.private is not None:
         raise InputError("Private training between sites is for --network scattering so far: give that.")
@@ -334,7 +336,9 @@ def _write(
     settings: FederatedSettings,
     said: Sequence[dict[str, Any]],
 ) -> Receipt:
-    promised: PrivacyLedger | None = site_ledger(settings, len(said))
+    before = plan.options.network == "scattering"
+    promised: PrivacyLedger | None = site_ledger(settings, len(said), before=before)
+    ledgers = {one["site"]: one["ledger"] for one in said if one["ledger"] is not None}
     with whole_folder(plan.out) as folder:
         factory = learner.write(folder, model)
         told = {
@@ -352,8 +356,18 @@ def _write(
             folder,
             method="federated",
             factory=factory,
-            seed=settings.seed if plan.private is None else plan.private.seed,
+            seed=_seed(plan, settings),
             steps=standing.number,
+            ledger={"patients": ledgers, "sites": promised and promised.as_json()}
+            if ledgers or promised
+            else None,
         )
         receipt.write(folder)
     return receipt
+
+
+def _seed(plan: FederatedPlan, settings: FederatedSettings) -> int | None:
+    """Return the seed of a run that can be repeated; None where noise was secret."""
+    if settings.site_noise or (plan.private is not None and plan.private.seed is None):
+        return None
+    return settings.seed

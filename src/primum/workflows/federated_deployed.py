@@ -253,17 +253,17 @@ def _site(plan: SitePlan, opened: Opened) -> tuple[Site, Any]:
     private: Any = plan.private and plan.private.settled(
         kind=opened.data["kind"], patients=len(learner.patients)
     )
+    unit: Any = "record" if opened.data["image_level"] else "patient"
     if plan.options.network == _SCATTERING:
-        linear = replace(private or LinearSettings(None), steps=plan.rounds)
-        unit: Any = "record" if opened.data["image_level"] else "patient"
-        linear = replace(linear, unit=unit)
+        linear = replace(private or LinearSettings(None), steps=plan.rounds, unit=unit)
         return LinearSite(plan.name, model, learner.cases, settings=linear), private and linear
     if private is not None and private.epsilon is not None:
         rate = private.expected_batch / len(learner.patients)
         steps = plan.rounds * private.steps
         noise = noise_for(private.epsilon, private.delta, steps=steps, sampling_rate=rate)
         private = replace(private, epsilon=None, noise_multiplier=noise)
-    return NetworkSite(plan.name, learner, model, loop=learner.recipe.loop, private=private), private
+    loop = learner.recipe.loop
+    return NetworkSite(plan.name, learner, model, loop=loop, private=private, unit=unit), private
 
 
 def _answering(site: Site, heard: Heard) -> Answer:

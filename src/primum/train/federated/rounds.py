@@ -36,6 +36,7 @@ from primum.train.federated.suspicion import observe
 
 Server = Literal["fedavg", "fedadam"]
 _MOMENTS = ("m_t", "v_t")
+_SITE_DELTA, _BOUND_BEFORE = 1e-5, 1.0
 # Told of each round: its number, who answered, and a sentence on each site that was left out.
 Told = Callable[[int, Sequence[Reply], Sequence[str]], None]
 # Given the round, the weights that sites started from, and what they sent.
@@ -167,16 +168,22 @@ def _require_enough(replies: Sequence[Reply], number: int, sites: int) -> None:
         )
 
 
-def site_ledger(settings: FederatedSettings, sites: int) -> PrivacyLedger | None:
-    """Return what each site is promised by the noise at the coordinator; None: nothing."""
+def site_ledger(settings: FederatedSettings, sites: int, *, before: bool) -> PrivacyLedger | None:
+    """Return what each site is promised by the noise at the coordinator; None: nothing.
+
+    Parameters
+    ----------
+    settings : FederatedSettings
+    sites : int
+    before : bool
+        Whether a round 0 agreed on something, which is paid for too.
+    """
     if not settings.site_noise:
         return None
     assert settings.bound is not None
-    spent = Mechanism("updates", settings.site_noise, 1.0, settings.rounds)
-    delta = 1e-5
-    return PrivacyLedger(
-        epsilon_spent([spent], delta), delta, "patient", (spent,), settings.bound, sites, sites, True
-    )
+    spent = Mechanism("updates", settings.site_noise, 1.0, settings.rounds + before)
+    epsilon = epsilon_spent([spent], _SITE_DELTA)
+    return PrivacyLedger(epsilon, _SITE_DELTA, "site", (spent,), settings.bound, sites, sites, True)
 
 
 def result_of(standing: Standing, settings: FederatedSettings) -> Arrays:
@@ -240,12 +247,13 @@ def _after(
     updates = np.stack([_flat(reply.arrays, names) - start for reply in replies])
     sizes = {**{reply.site: reply.records for reply in replies}, **standing.sizes}
     if number == 0:
-        step = aggregated(updates, _weights(replies), rule=settings.rule, malicious=settings.malicious)
+        # Means of vectors of norm 1: no longer than that, but for the noise of sites.
+        step = _step(updates, replies, settings, bound=_BOUND_BEFORE if settings.site_noise else None)
         agreed = _shaped(start + step, standing.weights, names)
         return replace(standing, number=0, weights={**standing.weights, **agreed}, sizes=sizes)
     named = {reply.site: update for reply, update in zip(replies, updates, strict=True)}
     told = None if recalls is None else _changes(recalls, standing.weights, names, named)
-    step = _step(updates, replies, settings)
+    step = _step(updates, replies, settings, bound=settings.bound)
     stepped = _stepped(standing, step, names, number, settings, inner)
     history = observe(standing.history, named, number=number, recalls=told)
     agreement = _agreement(standing.agreement, list(named), updates, step, number)
@@ -291,16 +299,19 @@ def _moments(inner: FedAvg) -> Arrays:
 
 
 def _step(
-    updates: NDArray[np.float64], replies: Sequence[Reply], settings: FederatedSettings
+    updates: NDArray[np.float64],
+    replies: Sequence[Reply],
+    settings: FederatedSettings,
+    *,
+    bound: float | None,
 ) -> NDArray[np.float64]:
     """Put the updates of a round together, each shortened to the bound first, with noise if it was asked."""
-    if settings.bound is not None:
-        updates = clipped(updates, settings.bound)
+    if bound is not None:
+        updates = clipped(updates, bound)
     if settings.site_noise:
-        assert settings.bound is not None
-        deviation = settings.site_noise * settings.bound / len(replies)
+        assert bound is not None
         noise = np.random.default_rng().standard_normal(updates.shape[1])
-        return np.asarray(updates.mean(axis=0) + deviation * noise)
+        return np.asarray(updates.mean(axis=0) + settings.site_noise * bound / len(replies) * noise)
     return aggregated(updates, _weights(replies), rule=settings.rule, malicious=settings.malicious)
 
 

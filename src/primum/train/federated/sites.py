@@ -16,7 +16,7 @@ from primum.fit.loop import LoopSettings
 from primum.fit.networks import ScatteringNetwork
 from primum.models.torch_door import TorchClassifier
 from primum.records.cases import Cases
-from primum.train.accounting import Mechanism, PrivacyLedger, epsilon_spent
+from primum.train.accounting import Mechanism, PrivacyLedger, Unit, epsilon_spent
 from primum.train.private import PrivateSettings
 from primum.train.private_linear import LinearSettings, clipped_sum, mechanisms_of, units_of
 
@@ -84,6 +84,8 @@ class NetworkSite:
         Its batch, decay and warm-up.
     private : PrivateSettings or None
         Noise multiplier, batch and clip of each round, whose steps are `steps`.
+    unit : {"patient", "record"}
+        Whom the subject ids stand for.
     """
 
     def __init__(
@@ -94,9 +96,10 @@ class NetworkSite:
         *,
         loop: LoopSettings,
         private: PrivateSettings | None = None,
+        unit: Unit = "patient",
     ) -> None:
         self.name, self.learner, self.model, self.private = name, learner, model, private
-        self.loop = loop
+        self.loop, self._unit = loop, unit
         self.patients, self.records = len(learner.patients), learner.records
 
     def train(self, weights: Arrays, asked: Round) -> Arrays:
@@ -124,7 +127,7 @@ class NetworkSite:
         spent = Mechanism("gradients", one.noise_multiplier, rate, rounds * one.steps)
         epsilon, secret = epsilon_spent([spent], one.delta), one.seed is None
         whom = self.patients, self.records, secret
-        return PrivacyLedger(epsilon, one.delta, "patient", (spent,), one.clip, *whom)
+        return PrivacyLedger(epsilon, one.delta, self._unit, (spent,), one.clip, *whom)
 
 
 class LinearSite:
