@@ -1,6 +1,7 @@
 """``primum train federated simulate``, as it is typed."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from primum.models.classifier_doors import open_classifier
 from primum.records.case_writer import write_cases
 from primum.records.cases import Cases
 from primum.train.federated import rounds
+from primum.train.federated.sites import LinearSite
 from primum.train.receipt import read_receipt
 from primum.workflows import federated
 
@@ -101,9 +103,20 @@ def test_folders_are_sites_and_a_killed_training_goes_on(
         "--rounds",
         "3",
     ]
-    asked += ["--strategy", "fedprox", "--rule", "median", "--lang", "en", "--out"]
+    asked += [
+        "--strategy",
+        "fedprox",
+        "--rule",
+        "median",
+        "--lang",
+        "en",
+        "--capture",
+        str(tmp_path / "sent"),
+        "--out",
+    ]
     assert run([*asked, str(tmp_path / "whole")]) == 0
     assert [one["patients"] for one in sites_of(tmp_path / "whole")] == [72, 72, 72]
+    shutil.rmtree(tmp_path / "sent")
     usual, seen = rounds.run_rounds, []
 
     def dying(*given: Any, **named: Any) -> Any:
@@ -122,6 +135,9 @@ def test_folders_are_sites_and_a_killed_training_goes_on(
     assert not (tmp_path / "killed").exists()
     assert run([*asked, str(tmp_path / "killed")]) == 0
     assert seen == [1, 2, 2, 3]
+    sent = sorted((tmp_path / "sent").iterdir())
+    update = read_update(sent[-1])
+    assert len(sent) == 9 and (update.batch, update.local_steps) == (32, 3), "72 images in batches of 32"
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
@@ -160,6 +176,32 @@ def test_masked_updates_give_the_model_of_plain_ones(cases: Path, tmp_path: Path
     assert all(
         site["agreement"] is None and site["e_value"] is None for site in sites_of(tmp_path / "masked")
     )
+
+
+def test_a_site_that_fails_is_told_of(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = LinearSite.train
+
+    def failing(site: LinearSite, weights: Any, asked: Any) -> Any:
+        if site.name == "site-02" and asked.number == 2:
+            raise ValueError("somebody's record")
+        return usual(site, weights, asked)
+
+    monkeypatch.setattr(LinearSite, "train", failing)
+    assert run(["train", "federated", "simulate", str(cases), *SMALL, "--out", str(tmp_path / "model")]) == 0
+    said = capsys.readouterr().out
+    assert "Round 2 went on without a site: ValueError" in said and "somebody" not in said
+    assert [one["rounds_answered"] for one in sites_of(tmp_path / "model")] == [3, 2, 3, 3]
+
+
+def test_images_of_no_known_patients_are_promised_as_records(tmp_path: Path) -> None:
+    pixels, labels = np.asarray(images(1).inputs)[:, 0], images(1).labels
+    np.savez(tmp_path / "images.npz", train_images=pixels, train_labels=labels[:, None])
+    asked = ["train", "federated", "simulate", str(tmp_path / "images.npz"), *SMALL, "--epsilon", "8"]
+    assert run([*asked, "--out", str(tmp_path / "model")]) == 0
+    assert {one["ledger"]["unit"] for one in sites_of(tmp_path / "model")} == {"record"}
+    assert read_receipt(tmp_path / "model").seed is None
 
 
 def test_sites_that_do_not_fit(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,6 +165,10 @@ def _lines(found: Any, out: Path, language: Language) -> list[str]:
         for one in said
         if one["accused"]
     ]
+    lines += [
+        language.text("Round {number} went on without a site: {reason}", number=number, reason=reason)
+        for number, reason in found.left_out
+    ]
     if receipt.factory is not None:
         lines.append(language.text("Open it with: --factory {place}", place=receipt.factory))
     return lines

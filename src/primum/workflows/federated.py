@@ -113,10 +113,11 @@ class Hospital:
 
 @dataclass(frozen=True)
 class Federated:
-    """What a training between sites gives back: the receipt, and what is said of each site."""
+    """What a training between sites gives back: the receipt, what is said of each, who missed which round."""
 
     receipt: Receipt
     sites: tuple[dict[str, Any], ...]
+    left_out: tuple[tuple[int, str], ...] = ()
 
 
 def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> Federated:
@@ -132,7 +133,8 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
         Fewer than two sites answered a round.
     """
     refuse_full(plan.out)
-    if plan.capture is not None:
+    # Of an interrupted run it holds the first rounds already.
+    if plan.capture is not None and not unfinished_beside(plan.out).exists():
         refuse_full(plan.capture)
     progress(READING, 0)
     opened, parts = _parts(plan)
@@ -153,6 +155,12 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
         },
         apply=apply if secure is None else map,
     )
+    left_out: list[tuple[int, str]] = []
+
+    def told(number: int, replies: Sequence[Reply], sentences: Sequence[str]) -> None:
+        left_out.extend((number, one) for one in sentences)
+        progress(ROUNDS, 1)
+
     with keeping(unfinished_beside(plan.out), key=key_of(plan)) as kept:
         progress(ROUNDS, 0)
         standing = run_rounds(
@@ -161,15 +169,16 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
             settings=settings,
             before=("centre",) if linear else (),
             sites=len(hospitals),
-            told=lambda number, replies, left_out: progress(ROUNDS, 1),
-            capture=_capturing(plan.capture, settings),
+            told=told,
+            capture=_capturing(plan, settings, learner),
             keep=Checkpoints(unfinished_beside(plan.out), kept.key),
             secure=secure,
         )
         load(module, result_of(standing, settings))
         everyone = sum(one.site.records for one in hospitals)
         said = tuple(_said(one, standing, model, settings, everyone) for one in hospitals)
-        return Federated(_write(plan, opened, learner, model, standing, settings, said), said)
+        receipt = _write(plan, opened, learner, model, standing, settings, said)
+    return Federated(receipt, said, tuple(left_out))
 
 
 def _parts(plan: FederatedPlan) -> tuple[Opened, list[Cases]]:
@@ -265,20 +274,22 @@ def _secure(plan: FederatedPlan, settings: FederatedSettings, sites: int) -> Sec
 
 
 def _capturing(
-    folder: Path | None, settings: FederatedSettings
+    plan: FederatedPlan, settings: FederatedSettings, learner: Any
 ) -> Callable[[int, Arrays, Sequence[Reply]], None]:
-    if folder is None:
+    if (folder := plan.capture) is None:
         return lambda number, weights, replies: None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def capture(number: int, weights: Arrays, replies: Sequence[Reply]) -> None:
         for reply in replies:
             sent = {name: value - weights[name] for name, value in reply.arrays.items()}
-            before = {name: weights[name] for name in weights}
-            update = Update(
-                reply.site, number, "delta", reply.records, settings.epochs, reply.records,
-                settings.learning_rate, before, sent,
-            )  # fmt: skip
+            # The linear layer steps over everybody at once; with noise it takes one step a round.
+            whole = plan.options.network == "scattering"
+            batch = reply.records if whole else min(learner.recipe.loop.batch, reply.records)
+            epochs = 1 if plan.private is not None else settings.epochs
+            steps = epochs * -(-reply.records // batch)
+            told = reply.records, steps, batch, settings.learning_rate
+            update = Update(reply.site, number, "delta", *told, dict(weights), sent)
             write_update(update, folder / f"round-{number:03d}-{reply.site}.safetensors")
 
     return capture
