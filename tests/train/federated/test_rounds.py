@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from torch import nn
 
 from primum.errors import InputError, MachineError
@@ -418,3 +420,23 @@ def test_it_is_seen_which_way_sites_pull() -> None:
         f"site {one}": 3 for one in range(4)
     }
     assert standing.agreement["site 3"][0] < 0 < min(standing.agreement[f"site {one}"][0] for one in range(3))
+
+
+def test_flowers_own_loop_runs_on_the_grid() -> None:
+    """What Flower's FedAvg makes of honest sites is what the rounds make of them."""
+    sites = linear(3)
+    start: Any = between(list(sites), rounds=0).weights
+    grid = LocalGrid({place + 1: answer(one) for place, one in enumerate(sites)})
+    config = ConfigRecord({"number": 1, "epochs": 1, "learning_rate": 3.0, "proximal": 0.0, "seed": 0})
+    messages = FedAvg(fraction_evaluate=0.0, weighted_by_key="num-examples").configure_train(
+        1, ArrayRecord({name: Array(value) for name, value in start.items()}), config, grid
+    )
+    names = list(grid.push_messages(messages))
+    replies = [one.content for one in grid.pull_messages(names)]
+    assert len(replies) == 3 and not list(grid.pull_messages(names))
+    found = aggregate_arrayrecords(replies, "num-examples")["last.weight"].numpy()
+    records = np.array([one.records for one in sites], float)
+    each = [one.train(start, Round(1, 1, 3.0))["last.weight"] for one in sites]
+    np.testing.assert_allclose(found, np.average(each, axis=0, weights=records), atol=1e-5)
+    asked = grid.create_message(RecordDict(), "train", 2, "7")
+    assert (asked.metadata.dst_node_id, asked.metadata.group_id) == (2, "7") and grid.run.run_id == 0

@@ -8,13 +8,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from time import monotonic, sleep
-from typing import Any
 
 import numpy as np
 
 from primum.errors import InputError
 from primum.fit.protocol import Keep
 from primum.train.accounting import PrivacyLedger
+from primum.train.federated.local_grid import OneRun
 from primum.train.federated.messages import SITE
 from primum.train.federated.sites import Arrays, Round, Site
 
@@ -98,7 +98,7 @@ class SiteState(InMemoryLinkState):
                 self.object_store.delete(one)
 
 
-class SiteGrid(Grid):
+class SiteGrid(OneRun, Grid):
     """The sites whose keys are registered, behind a SuperLink in this process.
 
     Parameters
@@ -115,14 +115,18 @@ class SiteGrid(Grid):
         self.state = SiteState(_BESIDE + _A_TENSOR * len(weights) + self.largest // (1 << 20))
         account = NOOP_FLWR_AID, NOOP_ACCOUNT_NAME
         self.names = {self.state.create_node(*account, key, 0, name=name): name for name, key in keys.items()}
-        self._run = self.state.create_run(
+        self._run_id = self.state.create_run(
             None, None, None, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP
         )
-        task = self.state.run_ids[self._run].run.primary_task_id
+        task = self.state.run_ids[self._run_id].run.primary_task_id
         assert task is not None
         # A task that is claimed dies without the heartbeat of an executor; there is none here.
         self.state.task_store[task].status.status = Status.RUNNING
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = task, self._run, SUPERLINK_NODE_ID
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = (
+            task,
+            self._run_id,
+            SUPERLINK_NODE_ID,
+        )
 
     def get_node_ids(self) -> Iterable[int]:
         """Return who has joined; one that is gone may come back within the round."""
@@ -151,7 +155,7 @@ class SiteGrid(Grid):
         for message in messages:
             with no_object_id_recompute():
                 name = message.metadata.__dict__["_message_id"] = message.object_id
-                self.state.object_store.preregister(self._run, get_object_tree(message))
+                self.state.object_store.preregister(self._run_id, get_object_tree(message))
                 for one, part in get_all_nested_objects(message).items():
                     self.state.object_store.put(one, part.deflate())
             if self.state.store_message_ins(remove_content_from_message(message)):
@@ -191,18 +195,6 @@ class SiteGrid(Grid):
             sleep(_EACH)
         over = [Message(RecordDict(), dst_node_id=one, message_type=OVER) for one in joined]
         self.send_and_receive(over, timeout=until - monotonic())
-
-    def set_run(self, run: Any) -> None:
-        """Take no notice: there is one run."""
-
-    @property
-    def run(self) -> Any:
-        """There is none to name."""
-        raise NotImplementedError
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Make none: strategies make their own."""
-        raise NotImplementedError
 
 
 class CountedSite:

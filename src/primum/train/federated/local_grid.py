@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from uuid import uuid4
 
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 Answer = Callable[[Message], Message]
@@ -12,7 +14,35 @@ Apply = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 _FAILED = 1
 
 
-class LocalGrid(Grid):
+class OneRun:
+    """What every grid of one training answers alike."""
+
+    _run: Run | None = None
+
+    def set_run(self, run: Run) -> None:
+        """Remember the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that was set, else one without a name."""
+        return self._run or Run.create_empty(TaskIdentity.run_id)
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make a message for a site."""
+        return Message(
+            content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl
+        )
+
+
+class LocalGrid(OneRun, Grid):
     """Hands each message to the site it is for, and its answers back.
 
     Parameters
@@ -24,7 +54,7 @@ class LocalGrid(Grid):
     """
 
     def __init__(self, sites: Mapping[int, Answer], *, apply: Apply = map) -> None:
-        self._sites, self._apply = sites, apply
+        self._sites, self._apply, self._replies = sites, apply, dict[str, Message]()
         # Messages carry the run and the node that made them.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 0, 0
 
@@ -32,31 +62,22 @@ class LocalGrid(Grid):
         """Return who takes part."""
         return list(self._sites)
 
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Ask, and wait for everyone; the replies are there to be pulled."""
+        tasks = [(self._sites[one.metadata.dst_node_id], one) for one in messages]
+        named = {uuid4().hex: reply for reply in self._apply(_asked, tasks)}
+        self._replies |= named
+        return list(named)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return replies, each once."""
+        return [self._replies.pop(one) for one in message_ids if one in self._replies]
+
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Ask, and wait for everyone."""
-        return list(self._apply(_asked, [(self._sites[one.metadata.dst_node_id], one) for one in messages]))
-
-    def set_run(self, run: Any) -> None:
-        """Take no notice: there is one run."""
-
-    @property
-    def run(self) -> Any:
-        """There is none to name."""
-        raise NotImplementedError
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Make none: strategies make their own."""
-        raise NotImplementedError
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Take none: :meth:`send_and_receive` does."""
-        raise NotImplementedError
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Give none: :meth:`send_and_receive` does."""
-        raise NotImplementedError
+        return self.pull_messages(self.push_messages(messages))
 
 
 def _asked(task: tuple[Answer, Message]) -> Message:
