@@ -15,12 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from primum.errors import PrimumError
+from primum.cli.main import run
 from primum.records.case_writer import write_cases
 from primum.records.synthetic_cases import ImageSettings, synthetic_images
 from primum.records.synthetic_cases.images import IMAGE_CLASSES
@@ -31,7 +30,7 @@ _NOW = datetime.datetime.now(datetime.UTC)
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     [
-        "primum.cli.federated_deployed",
+        "primum.cli.verbs",
         "primum.fit.classifier_recipe",
         "primum.fit.networks",
         "primum.workflows.federated_deployed",
@@ -102,13 +101,7 @@ def _carry_out(arguments: list[str], log: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from primum.cli.federated_deployed import deployed_app
-
-    try:
-        sys.exit(typer.main.get_command(deployed_app).main(arguments, standalone_mode=False))
-    except PrimumError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+    sys.exit(run(["train", "federated", *arguments, "--lang", "en"]))
 
 
 class Running:

@@ -19,6 +19,7 @@ from primum.train.federated.rounds import FederatedSettings, result_of, run_roun
 from primum.train.federated.sites import LinearSite, load
 from primum.train.learners import CaseLearner
 from primum.train.private_linear import LinearSettings, units_of
+from primum.train.receipt import read_receipt
 from primum.workflows.learners import ModelOptions, open_learner
 
 # isort: split
@@ -138,6 +139,9 @@ def test_each_round_is_done_once_with_everyone(played: Played) -> None:
     assert len(rounds) <= ROUNDS + 2
     written = json.loads((played.folder / "model" / "federated.json").read_text())
     assert set(written["sites"]) == set(SITES)
+    receipt = read_receipt(played.folder / "model")
+    assert (receipt.method, receipt.steps, receipt.data["sites"]) == ("federated", ROUNDS, 3)
+    assert receipt.data["records"] == sum(written["sites"].values())
     assert not (played.folder / "model.unfinished").exists()
 
 

@@ -41,7 +41,7 @@ class Receipt:
         Digest of the receipt of the model that this one was made from.
     data : mapping
         Of the records, without a path: digest, kind, patients, records, patient_set, validation_patients,
-        duplicates_dropped, image_level.
+        duplicates_dropped, image_level. Of a coordinator, which sees no records: kind, sites, records.
     settings : mapping
         All that a repetition needs.
     seed : int or None

@@ -25,7 +25,7 @@ from primum.train.federated.partition import unequal_sites
 from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds, site_ledger
 from primum.train.federated.secure import SecureSettings, require_summable
 from primum.train.federated.secure_site import SecureAnswer
-from primum.train.federated.sites import Arrays, LinearSite, NetworkSite, Site, load
+from primum.train.federated.sites import Arrays, LinearSite, NetworkSite, Site, load, travelling
 from primum.train.federated.standing import Standing
 from primum.train.federated.suspicion import accused, suspicions
 from primum.train.learners import CaseLearner
@@ -144,9 +144,7 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
     unit: Unit = "record" if opened.data["image_level"] else "patient"
     hospitals = [_hospital(place, plan, learner, cases, unit) for place, cases in enumerate(parts)]
     settings = _settled(plan, hospitals, len(parts))
-    state = {name: value.numpy().copy() for name, value in module.state_dict().items()}
-    linear = plan.options.network == "scattering"
-    travels = {"centre": state["centre"], "last.weight": 0 * state["last.weight"]} if linear else state
+    travels, before = travelling(module)
     secure = _secure(plan, settings, len(parts))
     grid = LocalGrid(
         {
@@ -167,7 +165,7 @@ def simulate(plan: FederatedPlan, *, progress: Progress, apply: Apply = map) -> 
             grid,
             travels,
             settings=settings,
-            before=("centre",) if linear else (),
+            before=before,
             sites=len(hospitals),
             told=told,
             capture=_capturing(plan, settings, learner),

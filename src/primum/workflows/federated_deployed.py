@@ -9,17 +9,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import Error, Message
 
 from primum.errors import InputError, PrimumError
 from primum.evidence.canonical import canonical_bytes, plain
-from primum.evidence.identity import file_digest
 from primum.report.language import message
 from primum.train.accounting import PrivacyLedger, noise_for
 from primum.train.federated.answering import answer
@@ -27,10 +23,11 @@ from primum.train.federated.deployed import CountedSite, SiteGrid
 from primum.train.federated.local_grid import Answer
 from primum.train.federated.messages import Reply
 from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds
-from primum.train.federated.sites import Arrays, LinearSite, NetworkSite, Site, load
+from primum.train.federated.sites import LinearSite, NetworkSite, Site, load, travelling
 from primum.train.federated.standing import Standing
 from primum.train.federated.suspicion import as_json
 from primum.train.private_linear import LinearSettings
+from primum.workflows.checkpoints import Checkpoints
 from primum.workflows.federated_deployed_link import SiteLink, private_key, read_file
 from primum.workflows.federated_deployed_server import listening, registered_keys, server_context, serving
 from primum.workflows.kept import Kept, write_private
@@ -38,12 +35,12 @@ from primum.workflows.kept_folder import keeping, key_of, unfinished_beside
 from primum.workflows.learners import ModelOptions, Opened, open_learner
 from primum.workflows.outputs import disk_refused, refuse_full, whole_folder
 from primum.workflows.private_options import PrivateOptions
+from primum.workflows.training import receipt_of
 
 # Told what happens: a sentence and its parameters.
 Heard = Callable[..., None]
 ROUNDS = "federated.json"
 _SCATTERING, _GOODBYES = "scattering", 10.0
-_SHAPING = ("flwr", "numpy", "primum", "torch")
 LISTENING = message("Waiting for {sites} sites at {host}:{port}.")
 ROUND = message("Round {number}: {count} sites, {records} records.")
 ANSWERING = message("Answering round {number}.")
@@ -112,9 +109,10 @@ def coordinate(plan: CoordinatorPlan, *, heard: Heard) -> Standing:
         )
     context = server_context(plan.certificate, plan.key)
     with listening(plan.host, plan.port) as taken:
-        learner: Any = _opened(plan.like, plan.options).learner  # of two kinds, each with models of its own
+        opened = _opened(plan.like, plan.options)
+        learner: Any = opened.learner  # of two kinds, each with models of its own
         model = learner.build(learner.patients, seed=plan.settings.seed)
-        weights, before = _start(learner.module(model), plan.options)
+        weights, before = travelling(learner.module(model))
         grid = SiteGrid(keys, weights)
         with (
             keeping(unfinished_beside(plan.out), key=key_of(plan)) as kept,
@@ -128,13 +126,13 @@ def coordinate(plan: CoordinatorPlan, *, heard: Heard) -> Standing:
                 before=before,
                 sites=plan.sites,
                 told=_teller(heard),
-                keep=kept,
+                keep=Checkpoints(unfinished_beside(plan.out), kept.key),
                 timeout=plan.timeout,
             )
             load(learner.module(model), result_of(standing, plan.settings))
             with whole_folder(plan.out) as folder:
                 factory = learner.write(folder, model)
-                (folder / ROUNDS).write_text(_said(plan, standing, folder, factory), encoding="utf-8")
+                _write_evidence(plan, standing, folder, factory=factory, kind=opened.data["kind"])
             grid.dismiss(plan.sites, timeout=_GOODBYES)
     return standing
 
@@ -148,14 +146,6 @@ def _opened(records: Path, options: ModelOptions, *, show_ids: bool = False) -> 
     return opened
 
 
-def _start(module: Any, options: ModelOptions) -> tuple[Arrays, tuple[str, ...]]:
-    """Return what travels, and of it what is agreed on before training."""
-    state = {name: value.numpy().copy() for name, value in module.state_dict().items()}
-    if options.network == _SCATTERING:
-        return {"centre": state["centre"], "last.weight": np.zeros_like(state["last.weight"])}, ("centre",)
-    return {name: value for name, value in state.items() if value.dtype.kind == "f"}, ()
-
-
 def _teller(heard: Heard) -> Callable[[int, Sequence[Reply], Sequence[str]], None]:
     def told(number: int, replies: Sequence[Reply], left_out: Sequence[str]) -> None:
         heard(ROUND, number=number, count=len(replies), records=sum(one.records for one in replies))
@@ -165,18 +155,18 @@ def _teller(heard: Heard) -> Callable[[int, Sequence[Reply], Sequence[str]], Non
     return told
 
 
-def _said(plan: CoordinatorPlan, standing: Standing, folder: Path, factory: str | None) -> str:
-    versions = {one.name: one.version for one in metadata.distributions() if one.name in _SHAPING}
-    said = {
-        "weights": file_digest(folder / "model.safetensors"),
-        "factory": factory,
-        "sites": standing.sizes,
-        "suspicion": as_json(standing.history),
-        "versions": versions,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **plan.shaping(),
-    }
-    return json.dumps(plain(said), indent=1, sort_keys=True) + "\n"
+def _write_evidence(
+    plan: CoordinatorPlan, standing: Standing, folder: Path, *, factory: str | None, kind: str
+) -> None:
+    """Write the receipt, and what is known of each site; who the patients are, no coordinator knows."""
+    said = {"sites": standing.sizes, "suspicion": as_json(standing.history)}
+    (folder / ROUNDS).write_text(json.dumps(plain(said), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    data = {"kind": kind, "sites": len(standing.sizes), "records": sum(standing.sizes.values())}
+    seed, steps = plan.settings.seed, standing.number
+    receipt = receipt_of(
+        data, plan.shaping(), folder, method="federated", factory=factory, seed=seed, steps=steps
+    )
+    receipt.write(folder)
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,14 @@ def near(module: nn.Module, proximal: float) -> Iterator[None]:
             one.remove()
 
 
+def travelling(module: nn.Module) -> tuple[Arrays, tuple[str, ...]]:
+    """Return the weights that sites start from, and which of them are agreed on before training."""
+    state = {name: value.numpy().copy() for name, value in module.state_dict().items()}
+    if isinstance(module, ScatteringNetwork):
+        return {"centre": state["centre"], "last.weight": np.zeros_like(state["last.weight"])}, ("centre",)
+    return {name: value for name, value in state.items() if value.dtype.kind == "f"}, ()
+
+
 def load(module: nn.Module, weights: Arrays) -> None:
     """Put weights into a module, all of them or those that are named."""
     state = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
