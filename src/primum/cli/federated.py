@@ -85,6 +85,8 @@ def simulate_command(
     from primum.workflows.learners import ModelOptions
     from primum.workflows.private_options import private_options
 
+    if network == "scattering":
+        _require_unsaid({"--batch": batch, "--learning-rate": learning_rate})
     settings = _settings(
         learning_rate, strategy, proximal, rounds=rounds, epochs=epochs, rule=rule, malicious=malicious,
         bound=clip_updates, site_noise=site_noise, seed=seed,
@@ -97,6 +99,13 @@ def simulate_command(
         tuple(records), out, model, settings, sites, alpha, private, capture, secure, show_ids
     )
     return _carried_out(plan, workers, backend, lang=lang, log_json=log_json)
+
+
+def _require_unsaid(given: dict[str, float | None]) -> None:
+    """Refuse what would have no effect."""
+    for option, value in given.items():
+        if value is not None:
+            raise InputError("{option} is not for the network scattering: leave it out.", option=option)
 
 
 def _settings(rate: float | None, strategy: str, proximal: float | None, **said: Any) -> Any:
