@@ -46,6 +46,21 @@ def sites_of(out: Path) -> list[dict[str, Any]]:
     return list(json.loads((out / "sites.json").read_text())["sites"])
 
 
+@pytest.mark.parametrize(
+    ("more", "epochs", "rate", "judged"), [([], 5, 80.0, True), (["--epochs", "1"], 1, 320.0, False)]
+)
+def test_sites_are_accused_only_where_honest_ones_were_seen_not_to_be(
+    cases: Path, tmp_path: Path, more: list[str], epochs: int, rate: float, judged: bool
+) -> None:
+    asked = ["train", "federated", "simulate", str(cases), "--out", str(tmp_path / "model"), *SMALL, *more]
+    assert run([*asked, "--sites", "6"]) == 0
+    settings = json.loads((tmp_path / "model" / "sites.json").read_text())["settings"]
+    assert (settings["epochs"], settings["learning_rate"]) == (epochs, rate)
+    for one in sites_of(tmp_path / "model"):
+        assert (one["accused"] is False, one["e_value"] is not None) == (judged, judged)
+        assert one["rounds_apart"] is not None
+
+
 def test_one_folder_is_dealt_to_sites(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,7 +68,7 @@ def test_one_folder_is_dealt_to_sites(
     asked += ["--epsilon", "8", "--repeatable-seed", "3", "--capture", str(tmp_path / "sent")]
     assert run(asked) == 0
     said = capsys.readouterr().out
-    assert "Trained between 4 sites (73 patients), 3 rounds" in said, (
+    assert "Trained between 4 sites (63 patients), 3 rounds" in said, (
         "a tenth of each site says how it is served"
     )
     assert "Promised by every site" in said and "delta 1e-05" in said
@@ -71,6 +86,15 @@ def test_one_folder_is_dealt_to_sites(
     }
     assert {one["ledger"]["unit"] for one in sites_of(tmp_path / "model")} == {"patient"}
     assert sum(one["share"] for one in sites_of(tmp_path / "model")) == pytest.approx(1)
+    assert sum(one["contribution"] for one in sites_of(tmp_path / "model")) == pytest.approx(1)
+    page = tmp_path / "model" / "sites.html"
+    assert str(page) in said
+    written = page.read_text(encoding="utf-8")
+    assert all(written.count(f"site-0{one}") > 3 for one in range(1, 5)) and "site-05" not in written
+    assert "added noise to protect patients" not in written, "nobody is accused"
+    page.unlink()
+    assert run(["report", "sites", str(tmp_path / "model"), "--lang", "en"]) == 0
+    assert page.read_text(encoding="utf-8") == written
     sent = sorted((tmp_path / "sent").iterdir())
     assert len(sent) == 16 and oct((tmp_path / "sent").stat().st_mode & 0o777) == "0o700"
     update = read_update(sent[-1])
@@ -115,7 +139,7 @@ def test_folders_are_sites_and_a_killed_training_goes_on(
         "--out",
     ]
     assert run([*asked, str(tmp_path / "whole")]) == 0
-    assert [one["patients"] for one in sites_of(tmp_path / "whole")] == [72, 72, 72]
+    assert [one["patients"] for one in sites_of(tmp_path / "whole")] == [70, 70, 70]
     shutil.rmtree(tmp_path / "sent")
     usual, seen = rounds.run_rounds, []
 
@@ -133,6 +157,8 @@ def test_folders_are_sites_and_a_killed_training_goes_on(
     monkeypatch.setattr(federated, "run_rounds", dying)
     assert run([*asked, str(tmp_path / "killed")]) == 130
     assert not (tmp_path / "killed").exists()
+    others = [str(written(tmp_path / "others", 9)) if one == folders[1] else one for one in asked]
+    assert run([*others, str(tmp_path / "killed")]) == 2, "rounds of other patients are not gone on with"
     assert run([*asked, str(tmp_path / "killed")]) == 0
     assert seen == [1, 2, 2, 3]
     sent = sorted((tmp_path / "sent").iterdir())
@@ -147,14 +173,21 @@ def test_folders_are_sites_and_a_killed_training_goes_on(
     [
         (["--rule", "bulyan", "--malicious", "1"], "n ≥ 4f + 3"),
         (["--site-noise", "1"], "needs --clip-updates"),
-        (["--network", "image", "--epsilon", "8"], "is for --network scattering so far"),
+        (
+            ["--network", "image", "--epsilon", "8", "--epochs", "2"],
+            "--epochs is not for sites that add noise",
+        ),
+        (["--network", "image", "--epsilon", "8", "--strategy", "fedprox"], "fedprox is not for sites that"),
+        (["--network", "image", "--steps", "3"], "--steps is for private sites"),
+        (["--epsilon", "8", "--steps", "3"], "--steps is not for the network scattering"),
+        (["--like", "nowhere"], "--like is for tables"),
         (["--network", "image", "--learning-rate", "-1"], "must be above zero"),
         (["--learning-rate", "1"], "--learning-rate is not for the network scattering"),
         (["--batch", "9"], "--batch is not for the network scattering"),
         (["--secure"], "needs a bound on the norm"),
         (["--secure", "--clip-updates", "9", "--rule", "median"], "The rule median compares"),
         (["--secure", "--clip-updates", "9", "--sites", "2"], "needs three sites"),
-        (["--secure", "--clip-updates", "9", "--site-noise", "1"], "leave out --capture and --site-noise"),
+        (["--secure", "--clip-updates", "9", "--site-noise", "1"], "leave out --site-noise"),
         (["--sites", "100"], "cannot be dealt to 100 sites"),
         (["--network", "llama"], "not for these records"),
     ],
@@ -204,6 +237,15 @@ def test_images_of_no_known_patients_are_promised_as_records(tmp_path: Path) -> 
     assert run([*asked, "--out", str(tmp_path / "model")]) == 0
     assert {one["ledger"]["unit"] for one in sites_of(tmp_path / "model")} == {"record"}
     assert read_receipt(tmp_path / "model").seed is None
+
+
+def test_the_page_of_sites_names_no_patient(tmp_path: Path) -> None:
+    folder = written(tmp_path / "cases", 987654)
+    asked = ["train", "federated", "simulate", str(folder), *SMALL, "--sites", "2", "--lang", "fr"]
+    assert run([*asked, "--out", str(tmp_path / "model")]) == 0
+    for name in ("sites.html", "sites.json"):
+        assert "987654" not in (tmp_path / "model" / name).read_text(encoding="utf-8")
+    assert '<html lang="fr">' in (tmp_path / "model" / "sites.html").read_text(encoding="utf-8")
 
 
 def test_sites_that_do_not_fit(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,7 @@ MANUAL = {
     "report check": "report.md",
     "report recompute": "report.md",
     "report show": "report.md",
+    "report sites": "report.md",
     "train adversarial": "train.md",
     "train federated coordinator": "federated-deployed.md",
     "train federated simulate": "federated.md",

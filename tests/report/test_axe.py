@@ -11,10 +11,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from tests.report import beyond_samples, samples, suite_samples
+from tests.report import beyond_samples, samples, site_samples, suite_samples
 
 from primum.report.html import render
 from primum.report.language import Code, Language
+from primum.report.site_report import render_sites
 
 ROOT = Path(__file__).parents[2]
 CODES: tuple[Code, ...] = ("en", "fr")
@@ -61,8 +62,12 @@ def rendered(name: str, code: Code) -> str:
 
 
 def page(name: str, code: Code, *, media: str = "screen") -> str:
-    """Let axe into a page, and let the rules for print hold on the screen."""
-    text = rendered(name, code)
+    """Let axe into a page of samples, and let the rules for print hold on the screen."""
+    return armed(rendered(name, code), media=media)
+
+
+def armed(text: str, *, media: str = "screen") -> str:
+    """Let axe into the text of a page."""
     policy = next(line for line in text.splitlines() if "Content-Security-Policy" in line)
     assert "@media print {" in text
     text = text.replace(policy, "").replace("</body>", _INSIDE)
@@ -105,6 +110,17 @@ def test_axe_finds_nothing_but_a_planted_fault(browser: str, axe: Path, tmp_path
     found = violations(pages, browser, axe, tmp_path)
     assert {one.split()[0] for one in found.pop("a fault", [])} >= {"color-contrast", "html-has-lang"}
     assert found == {}
+
+
+def test_axe_finds_nothing_on_pages_of_sites(browser: str, axe: Path, tmp_path: Path) -> None:
+    texts = {
+        f"{name} {code}": render_sites(make(), language=Language(code))
+        for name, make in site_samples.ALL.items()
+        for code in CODES
+    }
+    pages = {name: armed(text) for name, text in texts.items()}
+    pages["print"] = armed(texts["fifteen fr"], media="print")
+    assert violations(pages, browser, axe, tmp_path) == {}
 
 
 def test_axe_finds_nothing_in_the_dark(browser: str, axe: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import pytest
 from tests.report import samples, suite_samples
 
 from primum.evidence.audit import Audit
+from primum.evidence.finding import Verdict
+from primum.report.answers import answer
 from primum.report.html import render
 from primum.report.language import Language
 from primum.report.summary import summary
@@ -74,3 +76,37 @@ def test_it_opens_the_page_and_is_a_printed_page_of_its_own() -> None:
     assert text.index('<section id="summary"') < text.index("<h1") < text.index("What was not tested")
     assert text.index("What was not tested") < text.index('<section id="answer"')
     assert "#summary { break-after: page; }" in text[text.index("@media print") :]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "headline", "said", "unsaid"),
+    [
+        (
+            "leak",
+            "can be drawn out of what hospitals send",
+            "what hospitals send as personal",
+            "of the model",
+        ),
+        (
+            "none_found",
+            "No patient was found in what hospitals send",
+            "smaller batches",
+            "personal data conc",
+        ),
+        ("inconclusive", "cannot tell whether what hospitals send", "evidence neither way", "batches"),
+    ],
+)
+def test_updates_have_words_of_their_own(verdict: Verdict, headline: str, said: str, unsaid: str) -> None:
+    finding = replace(
+        samples.finding("updates.reconstruction", verdict, primary=True), settings={"updates": 7}
+    )
+    audit = samples.audit(finding)
+    rows = told(audit)
+    assert "Captured updates, 7 in all" in rows["What was audited, and by whom"]
+    assert "patients of the hospitals that sent updates" in rows["Who is concerned"]
+    meaning = rows["What it means for data protection"]
+    assert "whatever becomes of the model" in meaning and "EDPB" not in meaning
+    assert said in meaning
+    assert unsaid not in meaning.replace("becomes of the model", "")
+    assert "primum audit asks" in rows["What was not tested"]
+    assert headline in answer(audit, language=ENGLISH).headline

@@ -74,8 +74,8 @@ def signed(name: str, by: Authority | None = None) -> Authority:
     return Authority(key, made.sign(by.key if by else key, hashes.SHA256()))
 
 
-def prepare(folder: Path) -> None:
-    """Write what everyone brings: certificates, keys, and the records of three hospitals."""
+def prepare(folder: Path, sites: tuple[str, ...] = SITES) -> None:
+    """Write what everyone brings: certificates, keys, and the records of hospitals."""
     (folder / "keys").mkdir(parents=True)
     authority = signed("authority")
     server = signed("coordinator", authority)
@@ -83,10 +83,10 @@ def prepare(folder: Path) -> None:
     (folder / "other-ca.pem").write_bytes(signed("somebody else").pem())
     (folder / "server.pem").write_bytes(server.pem())
     (folder / "server.key").write_bytes(private_pem(server.key))
-    for number, name in enumerate((*SITES, "stranger")):
+    for number, name in enumerate((*sites, "stranger")):
         key = ec.generate_private_key(ec.SECP384R1())
         (folder / f"{name}.key").write_bytes(private_pem(key))
-        if name in SITES:
+        if name in sites:
             (folder / "keys" / f"{name}.pem").write_bytes(public_pem(key))
             cases = synthetic_images(8, seed=number, settings=ImageSettings(size=16))
             write_cases(folder / name, {"train": cases}, IMAGE_CLASSES)
@@ -142,7 +142,7 @@ class Line:
     upstream : int
         Port of the coordinator.
     hold : int
-        The answer, counted from 1, that is not passed on; 0: none.
+        The answer, counted from 1, from which on none is passed on until :meth:`release`; 0: none.
     """
 
     def __init__(self, folder: Path, upstream: int, *, hold: int = 0) -> None:
@@ -155,6 +155,10 @@ class Line:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(self._started(), self._loop).result(10)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def release(self) -> None:
+        """Pass on what comes from now on."""
+        self._hold = 0
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._stopped(), self._loop).result(10)
@@ -195,7 +199,7 @@ class Line:
             heard += chunk
             if PUSH in chunk:
                 self._pushes += 1
-                if self._pushes == self._hold:
+                if 0 < self._hold <= self._pushes:
                     self.held.set()
                     await come.read(1)  # until the site is gone
                     return

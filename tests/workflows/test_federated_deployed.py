@@ -29,7 +29,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 ROUNDS, HELD = 5, 3
-SETTINGS = FederatedSettings(ROUNDS, 1, 320.0, averaged=True)
+SETTINGS = FederatedSettings(ROUNDS, 5, 80.0, averaged=True)
 PRIVATE = {name: LinearSettings(8.0 if name == "north" else None, steps=ROUNDS, seed=3) for name in SITES}
 HEADERS = {b"host", b"accept", b"accept-encoding", b"connection", b"user-agent", b"content-type"} | {
     b"content-length", b"flwr-public-key", b"flwr-signature", b"flwr-timestamp"
@@ -90,6 +90,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         status = {name: one.status() for name, one in refused.items()}
         # It has answered, and nobody has heard it.
         sites["west"].kill()
+        lines["west"].release()
         sites["west"] = _site(folder, "west", port=lines["west"].port)
         coordinator.wait_for(f"Round {HELD}:")
         coordinator.kill()
@@ -137,6 +138,8 @@ def test_each_round_is_done_once_with_everyone(played: Played) -> None:
     # The one under way when the coordinator died may have been told of, and not kept.
     assert sorted({int(line.split()[1][:-1]) for line in rounds}) == list(range(ROUNDS + 1))
     assert len(rounds) <= ROUNDS + 2
+    page = (played.folder / "model" / "sites.html").read_text(encoding="utf-8")
+    assert all(name in page for name in SITES) and "and no patient: how well" in page
     written = json.loads((played.folder / "model" / "federated.json").read_text())
     assert set(written["sites"]) == set(SITES)
     receipt = read_receipt(played.folder / "model")
@@ -164,7 +167,7 @@ def test_a_promise_is_counted_across_deaths(played: Played) -> None:
     assert all(one.stat().st_mode & 0o777 == 0o600 for one in kept.iterdir())
 
 
-def test_what_a_site_sends_is_agreed_tensors_and_two_counts(played: Played) -> None:
+def test_what_a_site_sends_is_agreed_tensors_and_three_numbers(played: Played) -> None:
     weights = load_file(played.folder / "model" / "model.safetensors")
     expected = {name: weights[name].shape for name in ("centre", "last.weight")}
     for name, line in played.lines.items():
@@ -188,7 +191,7 @@ def test_what_a_site_sends_is_agreed_tensors_and_two_counts(played: Played) -> N
                 continue  # goodbye
             assert set(reply.content) == {"arrays", "metrics", "config"}
             assert dict(reply.content.config_records["config"]) == {"site": name}
-            assert set(reply.content.metric_records["metrics"]) == {"num-examples", "patients"}
+            assert set(reply.content.metric_records["metrics"]) == {"num-examples", "patients", "noise"}
             tensors = set(reply.content.array_records["arrays"])
             assert tensors in ({"centre"}, {"last.weight"})
             read_reply(reply.content, expected={key: expected[key] for key in tensors})

@@ -1,6 +1,7 @@
 """``primum inspect-updates``: gradients of known patients are a leak, of strangers and noise are none."""
 
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 import typer
+from scipy.stats import ttest_1samp
 from torch import nn
 
 from primum.cli.inspect_updates import inspect_updates_command
 from primum.errors import InputError, ModelError
 from primum.evidence.audit import Audit
+from primum.evidence.finding import Finding
 from primum.evidence.identity import ModelRef
 from primum.fit.networks import build_network
 from primum.fit.updates import Update, write_update
@@ -24,6 +27,7 @@ from primum.records.case_writer import write_cases
 from primum.records.cases import Cases
 from primum.report.files import read_audit
 from primum.workflows.inspect_updates import inspect_updates
+from primum.workflows.update_findings import mean_of_sites
 
 CLASSES, SHAPE, SIDE = ("normal", "ill"), (1, 8, 8), 60
 PLACE = "primum.fit.networks:image_1x8x8_2_16"
@@ -91,6 +95,7 @@ def test_gradients_of_single_patients_name_them(tmp_path: Path, gallery: CaseFol
     assert others.value == 0
     assert difference.value == pytest.approx(0.2)
     assert audit.patients == {"members": SIDE, "held_out": SIDE}
+    assert audit.context == {"unit": "patient", "version": metadata.version("primum")}
     text = str(audit)
     assert "1007" not in text
     assert "site-1" not in text
@@ -156,6 +161,93 @@ def test_what_cannot_be_inspected(tmp_path: Path, gallery: CaseFolder) -> None:
     write_cases(tmp_path / "both", {"train": MEMBERS, "held_out": MEMBERS}, CLASSES)
     with pytest.raises(InputError, match="both in train and in held_out"):
         inspect_updates(files, opened(), open_cases(tmp_path / "both"))
+
+
+def hospitals(count: int, *, seen: bool) -> tuple[Cases, Cases, list[int]]:
+    """Members of several sites, each with another share of women; where `seen`, images and labels tell."""
+    rng = np.random.default_rng(1)
+    sizes = [24] * count + [160]
+    shares = [*np.linspace(0.1, 0.9, count), 0.5]
+    sex = np.concatenate([rng.random(size) < share for size, share in zip(sizes, shares, strict=True)])
+    inputs = rng.integers(0, 256, (len(sex), *SHAPE)).astype(np.uint8)
+    if seen:
+        inputs[sex, :, :4] = inputs[sex, :, :4] // 4
+    site = np.repeat([*(f"site-{number}" for number in range(count)), "elsewhere"], sizes)
+    attributes = {"sex": np.where(sex, "F", "M"), "site": site}
+    people = np.arange(len(sex))
+    labels = np.where(rng.random(len(sex)) < 0.8, sex, ~sex) if seen else rng.random(len(sex)) < 0.5
+    whole = Cases(people, people, inputs, labels.astype(np.int64), attributes)
+    return whole.select(people[: 24 * count]), whole.select(people[24 * count :]), [24] * count
+
+
+@pytest.mark.parametrize("kind", ["gradient", "delta"])
+def test_the_share_of_women_is_guessed_where_images_tell(tmp_path: Path, kind: str) -> None:
+    found: dict[bool, Finding] = {}
+    for seen in (True, False) if kind == "gradient" else (True,):
+        members, others, sizes = hospitals(16, seen=seen)
+        folder = tmp_path / str(seen)
+        write_cases(folder / "cases", {"train": members, "held_out": others}, CLASSES)
+        updates = []
+        for number in range(len(sizes)):
+            rows = list(range(24 * number, 24 * number + 24))
+            one = sent(members, rows) if kind == "gradient" else trained(members, rows)
+            updates.append(replace(one, site=f"site-{number}"))
+        audit = inspect_updates(
+            written(folder, updates), opened(), open_cases(folder / "cases"), asked="sex=F"
+        )
+        (found[seen],) = (told for told in audit.findings if told.test == "updates.property")
+        assert not any(told.settings.get("claims") != 2 for told in audit.findings[:2])
+    for told in found.values():
+        assert (told.verdict, told.harmful, told.p_value) == ("descriptive", False, None)
+        assert [estimate.n for estimate in told.estimates] == [(16,), (16,)]
+        assert told.reasons[0].code == "property_checked"
+    correlation, saved = found[True].estimates
+    assert correlation.low > 0.5
+    assert saved.low > 0
+    if kind == "gradient":
+        correlation, saved = found[False].estimates
+        assert correlation.low < 0
+        assert saved.low < 0
+
+
+def trained(of: Cases, rows: list[int]) -> Update:
+    """Three steps of AdamW over eight cases each."""
+    net = network()
+    before = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+    optimiser = torch.optim.AdamW(net.parameters(), lr=0.01)
+    for first in range(0, 24, 8):
+        part = rows[first : first + 8]
+        inputs = torch.from_numpy(np.asarray(of.inputs)[part]).float() / 255
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(net(inputs), torch.from_numpy(of.labels[part]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    change = {name: value.detach().numpy() - before[name] for name, value in net.named_parameters()}
+    return Update("site-1", 0, "delta", len(rows), 3, 8, 0.01, before, change)
+
+
+def test_guesses_that_nobody_can_check(tmp_path: Path, gallery: CaseFolder) -> None:
+    members, others, _ = hospitals(4, seen=True)
+    write_cases(tmp_path / "cases", {"train": members, "held_out": others}, CLASSES)
+    cases = open_cases(tmp_path / "cases")
+    files = written(tmp_path, [replace(sent(members, [0, 1, 2]), site="another")])
+    (*_, found) = inspect_updates(files, opened(), cases, asked="sex=F").findings
+    assert found.reasons[0].code == "property_guessed"
+    assert "another" not in str(found)
+    for rate in (1e38, 1e29):
+        wild = replace(trained(members, list(range(24))), learning_rate=rate)
+        with pytest.raises(InputError, match="infinite numbers"):
+            inspect_updates(written(tmp_path, [wild]), opened(), cases, asked="sex=F")
+    for unlearnt in ("sex=X", "sex", "nothing=F", ""):
+        with pytest.raises(InputError, match="some patients must have"):
+            inspect_updates(files, opened(), cases, asked=unlearnt)
+
+
+def test_error_saved_has_the_interval_of_a_t_test() -> None:
+    values = np.array([0.1, 0.3, -0.05, 0.2, 0.15])
+    found = mean_of_sites(values)
+    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), low, high))
 
 
 def test_the_command_writes_a_report(

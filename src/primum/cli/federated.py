@@ -1,5 +1,7 @@
 """``primum train federated simulate``, and the deployed form beside it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,25 +23,13 @@ _Sites = Annotated[
 _Alpha = Annotated[
     float, typer.Option("--alpha", min=0.01, help=message("How alike dealt sites are: small, not at all."))
 ]
-_Server = Annotated[
-    Literal["fedavg", "fedprox", "fedadam"],
-    typer.Option("--strategy", help=message("fedavg, fedprox (sites stay near) or fedadam.")),
-]
-_Proximal = Annotated[
-    float | None,
-    typer.Option("--proximal", min=0.0, help=message("Pull of FedProx to the weights of the round.")),
-]
-_SiteNoise = Annotated[
-    float,
-    typer.Option("--site-noise", min=0.0, help=message("Noise over that bound, which protects whole sites.")),
-]
 _Capture = Annotated[
     Path | None,
     typer.Option("--capture", help=message("New folder for what sites send, for primum inspect-updates.")),
 ]
-_Secure = Annotated[
-    bool,
-    typer.Option("--secure", help=message("Sites mask what they send: the coordinator sees the sum alone.")),
+_Like = Annotated[
+    Path | None,
+    typer.Option("--like", help=message("Of tables: invented rows of the same columns, for their scales.")),
 ]
 
 
@@ -58,20 +48,25 @@ def simulate_command(
     sites: _Sites = 15,
     alpha: _Alpha = 1.0,
     rounds: federated_options.Rounds = 30,
-    epochs: federated_options.LocalEpochs = 1,
+    epochs: federated_options.LocalEpochs = None,
     batch: train_options.Batch = None,
     learning_rate: train_options.Rate = None,
-    strategy: _Server = "fedavg",
-    proximal: _Proximal = None,
+    strategy: federated_options.Strategy = "fedavg",
+    proximal: federated_options.Proximal = None,
     rule: federated_options.Rule = "mean",
     malicious: federated_options.Malicious = 0,
     clip_updates: federated_options.Bound = None,
-    site_noise: _SiteNoise = 0.0,
+    site_noise: federated_options.SiteNoise = 0.0,
     epsilon: train_options.Epsilon = None,
     delta: train_options.Delta = 1e-5,
+    steps: federated_options.RoundSteps = None,
+    clip: train_options.Clip = None,
+    tokens: train_options.Tokens = None,
+    like: _Like = None,
     repeatable_seed: train_options.RepeatableSeed = None,
     capture: _Capture = None,
-    secure: _Secure = False,
+    secure: federated_options.Secure = False,
+    judge: federated_options.Judge = None,
     keep_duplicates: train_options.KeepDuplicates = False,
     workers: options.Workers = 1,
     backend: options.BackendName = "loky",
@@ -85,40 +80,50 @@ def simulate_command(
     from primum.workflows.learners import ModelOptions
     from primum.workflows.private_options import private_options
 
-    if network == "scattering":
-        _require_unsaid({"--batch": batch, "--learning-rate": learning_rate})
-    settings = _settings(
+    asked: dict[str, object] = {"--epochs": epochs, "--batch": batch, "--steps": steps, "--clip": clip}
+    asked |= {"--learning-rate": learning_rate, "--proximal": proximal}
+    asked["--strategy fedprox"] = strategy if strategy == "fedprox" else None
+    _require_effect(asked, network, private=epsilon is not None)
+    epochs = federated_options.passes(epochs, network, private=epsilon is not None)
+    settings = federated_options.settings_of(
         learning_rate, strategy, proximal, rounds=rounds, epochs=epochs, rule=rule, malicious=malicious,
         bound=clip_updates, site_noise=site_noise, seed=seed,
     )  # fmt: skip
     private = None
     if epsilon is not None:
-        private = private_options(network, epsilon=epsilon, delta=delta, seed=repeatable_seed, given={})
-    model = ModelOptions(network, width, None, batch, None, 0, None, keep_duplicates)
+        said = {"steps": steps, "expected_batch": batch, "clip": clip}
+        private = private_options(network, epsilon=epsilon, delta=delta, seed=repeatable_seed, given=said)
+    model = ModelOptions(network, width, batch=batch, tokens=tokens, keep_duplicates=keep_duplicates)
     plan = FederatedPlan(
-        tuple(records), out, model, settings, sites, alpha, private, capture, secure, show_ids
+        tuple(records), out, model, settings, sites, alpha, private, capture, secure, judge, like, show_ids
     )
     return _carried_out(plan, workers, backend, lang=lang, log_json=log_json)
 
 
-def _require_unsaid(given: dict[str, float | None]) -> None:
+def _require_effect(asked: Mapping[str, object], network: str | None, *, private: bool) -> None:
     """Refuse what would have no effect."""
-    for option, value in given.items():
-        if value is not None:
-            raise InputError("{option} is not for the network scattering: leave it out.", option=option)
-
-
-def _settings(rate: float | None, strategy: str, proximal: float | None, **said: Any) -> Any:
-    from primum.train.federated.rounds import FederatedSettings
-
-    if rate is not None and not 0 < rate < float("inf"):
-        raise InputError("The learning rate must be above zero, not {rate}.", rate=rate)
-    return FederatedSettings(
-        learning_rate=3e-3 if rate is None else rate,
-        proximal=proximal if proximal is not None else (0.01 if strategy == "fedprox" else 0.0),
-        server="fedadam" if strategy == "fedadam" else "fedavg",
-        **said,
+    linear = network == "scattering"
+    rules = (
+        (
+            linear,
+            ("--batch", "--learning-rate", "--steps"),
+            message("{option} is not for the network scattering: leave it out."),
+        ),
+        (
+            not private,
+            ("--clip", "--steps"),
+            message("{option} is for private sites: leave it out, or give --epsilon."),
+        ),
+        (
+            private and not linear,
+            ("--epochs", "--proximal", "--strategy fedprox"),
+            message("{option} is not for sites that add noise for their patients: leave it out."),
+        ),
     )
+    for holds, options_of, sentence in rules:
+        for option in options_of:
+            if holds and asked[option] is not None:
+                raise InputError(sentence, option=option)
 
 
 def _carried_out(
@@ -130,7 +135,7 @@ def _carried_out(
     language = Language(lang or preferred_language())
     stages = Stages(language, as_json=log_json)
     with workers(count, backend=backend) as apply:
-        found = simulate(plan, progress=stages, apply=apply)
+        found = simulate(replace(plan, language=language), progress=stages, apply=apply)
     stages.close()
     for line in _lines(found, plan.out, language):
         print(line)
@@ -138,6 +143,8 @@ def _carried_out(
 
 
 def _lines(found: Any, out: Path, language: Language) -> list[str]:
+    from primum.report.site_words import PAGE, SITES_PAGE
+
     said, receipt = found.sites, found.receipt
     lines = [
         language.text(
@@ -158,17 +165,7 @@ def _lines(found: Any, out: Path, language: Language) -> list[str]:
                 delta=f"{spent[0]['delta']:g}",
             )
         )
-    told = [one for one in said if one["served"] is not None]
-    if told:
-        worst = min(told, key=lambda one: one["served"]["auc"])
-        lines.append(
-            language.text(
-                "Served worst of {count} sites that can be judged: {site}, AUC {auc} ({low} to {high}).",
-                count=len(told),
-                site=worst["site"],
-                **{name: language.number(worst["served"][name], 2) for name in ("auc", "low", "high")},
-            )
-        )
+    lines += _worst([one for one in said if one["served"] is not None], language)
     lines += [
         language.text("Look at {site}: it pulls another way than sites like it do.", site=one["site"])
         for one in said
@@ -178,6 +175,26 @@ def _lines(found: Any, out: Path, language: Language) -> list[str]:
         language.text("Round {number} went on without a site: {reason}", number=number, reason=reason)
         for number, reason in found.left_out
     ]
+    lines.append(language.text(PAGE, path=str(out / SITES_PAGE)))
     if receipt.factory is not None:
         lines.append(language.text("Open it with: --factory {place}", place=receipt.factory))
     return lines
+
+
+def _worst(told: list[Any], language: Language) -> list[str]:
+    """Say which site is served worst, in the measure of its records."""
+    if not told:
+        return []
+    measure = "auc" if "auc" in told[0]["served"] else "log_likelihood"
+    sentence = {
+        "auc": message(
+            "Served worst of {count} sites that can be judged: {site}, AUC {auc} ({low} to {high})."
+        ),
+        "log_likelihood": message(
+            "Served worst of {count} sites that can be judged: {site}, mean log-probability of an event "
+            "{log_likelihood} ({low} to {high})."
+        ),
+    }[measure]
+    worst = min(told, key=lambda one: one["served"][measure])
+    numbers = {name: language.number(worst["served"][name], 2) for name in (measure, "low", "high")}
+    return [language.text(sentence, count=len(told), site=worst["site"], **numbers)]

@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Callable
-from math import inf
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +12,7 @@ from primum.cli.log import write_line
 from primum.errors import InputError
 from primum.report.language import Language, clean_text, message, preferred_language
 
+_LEAST = 2
 # Shown beside `simulate`.
 deployed_app = typer.Typer()
 
@@ -31,9 +31,6 @@ _Like = Annotated[
     typer.Option(
         "--like", help=message("Cases or records of the same form, synthetic: they shape the model.")
     ),
-]
-_Proximal = Annotated[
-    float, typer.Option("--proximal", min=0.0, help=message("Pull of FedProx to the weights of the round."))
 ]
 _Timeout = Annotated[
     float, typer.Option("--timeout", min=1.0, help=message("Seconds that a round waits for a site."))
@@ -55,7 +52,13 @@ _Patience = Annotated[
     float,
     typer.Option("--patience", min=0.0, help=message("Seconds without a coordinator before giving up.")),
 ]
-_RoundSteps = Annotated[int | None, typer.Option("--steps", min=1, help=message("Noisy steps in a round."))]
+_Secret = Annotated[
+    Path | None,
+    typer.Option("--secret", help=message("32 random bytes that all sites have, and the coordinator not.")),
+]
+_Together = Annotated[
+    int | None, typer.Option("--sites", min=3, help=message("Sites that are registered, as agreed."))
+]
 _PROMISED = {
     "patient": message("Promised to each patient: epsilon {epsilon} at delta {delta}."),
     "record": message("Promised to each record: epsilon {epsilon} at delta {delta}."),
@@ -80,12 +83,17 @@ def coordinator_command(
     host: _Host = "127.0.0.1",
     port: _Port = 9092,
     rounds: federated_options.Rounds = 20,
-    epochs: federated_options.LocalEpochs = 1,
+    epochs: federated_options.LocalEpochs = None,
     learning_rate: train_options.Rate = None,
-    proximal: _Proximal = 0.0,
+    strategy: federated_options.Strategy = "fedavg",
+    proximal: federated_options.Proximal = None,
     rule: federated_options.Rule = "mean",
     malicious: federated_options.Malicious = 0,
     clip_updates: federated_options.Bound = None,
+    site_noise: federated_options.SiteNoise = 0.0,
+    secure: federated_options.Secure = False,
+    least_sites: federated_options.LeastSites = None,
+    judge: federated_options.Judge = None,
     timeout: _Timeout = 3600.0,
     network: train_options.Network = None,
     width: train_options.Width = None,
@@ -95,30 +103,31 @@ def coordinator_command(
     log_json: options.LogJson = False,
 ) -> int:
     """Coordinate."""
-    from primum.train.federated.rounds import FederatedSettings
+    from primum.report.site_words import PAGE, SITES_PAGE
+    from primum.train.federated.sites import usual_rate
     from primum.workflows.federated_deployed import CoordinatorPlan, coordinate
     from primum.workflows.learners import ModelOptions
 
-    if learning_rate is not None and not 0 < learning_rate < inf:
-        raise InputError("The learning rate must be above zero, not {rate}.", rate=learning_rate)
-    # Steps over unit vectors are long ones.
-    usual = 320.0 if network == "scattering" else 3e-3
-    settings = FederatedSettings(
-        rounds,
-        epochs,
-        usual if learning_rate is None else learning_rate,
-        proximal,
-        rule=rule,
-        malicious=malicious,
-        bound=clip_updates,
-        averaged=network == "scattering",
-        seed=seed,
-    )
+    linear = network == "scattering"
+    epochs, rate = federated_options.passes(epochs, network), learning_rate
+    if linear and rate is None:
+        rate = usual_rate(epochs)
+    settings = federated_options.settings_of(
+        rate, strategy, proximal, rounds=rounds, epochs=epochs, rule=rule, malicious=malicious,
+        bound=clip_updates, site_noise=site_noise,
+        averaged=linear, adapted=linear and learning_rate is None, seed=seed,
+    )  # fmt: skip
+    if least_sites is not None and not secure:
+        raise InputError("--least-sites is for --secure: give both, or neither.")
+    least = (least_sites or _LEAST) if secure else None
     model = ModelOptions(network, width, patience=0, tokens=tokens)
     placed = host, port, certificate, key, registered, sites, like, out
     heard = _heard(lang, log_json=log_json)
-    coordinate(CoordinatorPlan(*placed, model, settings, timeout), heard=heard)
+    language = Language(lang or preferred_language())
+    coordinate(CoordinatorPlan(*placed, model, settings, timeout, least, judge, language), heard=heard)
     heard(message("Trained between {sites} sites: {path}"), sites=sites, path=str(out))
+    if (out / SITES_PAGE).is_file():
+        heard(PAGE, path=str(out / SITES_PAGE))
     return 0
 
 
@@ -139,9 +148,14 @@ def site_command(
     rounds: federated_options.Rounds = 20,
     epsilon: train_options.Epsilon = None,
     delta: train_options.Delta = 1e-5,
-    steps: _RoundSteps = None,
+    steps: federated_options.RoundSteps = None,
     clip: train_options.Clip = None,
     keep: _Keep = None,
+    secure: federated_options.Secure = False,
+    secret: _Secret = None,
+    clip_updates: federated_options.Bound = None,
+    sites: _Together = None,
+    least_sites: federated_options.LeastSites = None,
     patience: _Patience = 3600.0,
     network: train_options.Network = None,
     width: train_options.Width = None,
@@ -165,14 +179,38 @@ def site_command(
     model = ModelOptions(
         network, width, batch=batch, patience=0, tokens=tokens, keep_duplicates=keep_duplicates
     )
+    masks = _masks(secure, secret, clip_updates, sites, least_sites, before=network == "scattering")
     placed = coordinator, ca, key, name, records
-    plan = SitePlan(*placed, model, private, rounds, keep, patience, show_ids)
+    plan = SitePlan(*placed, model, private, rounds, keep, patience, show_ids, masks, secret)
     heard = _heard(lang, log_json=log_json)
     ledger = take_part(plan, heard=heard)
     heard(message("The training is over."))
     if ledger is not None:
         heard(_PROMISED[ledger.unit], epsilon=round(ledger.epsilon, 2), delta=f"{ledger.delta:g}")
     return 0
+
+
+def _masks(
+    secure: bool,
+    secret: Path | None,
+    bound: float | None,
+    sites: int | None,
+    least: int | None,
+    *,
+    before: bool,
+) -> Any:
+    """Return how a site masks its updates, by what was agreed and not by what a coordinator says."""
+    from primum.train.federated.secure import masking
+
+    given = secret, bound, sites
+    if (None in given) if secure else any(one is not None for one in (*given, least)):
+        raise InputError(
+            "--secure needs --secret, --clip-updates and --sites, and these are for --secure: give all of "
+            "them, or none."
+        )
+    if bound is None or sites is None:
+        return None
+    return masking(bound, sites=sites, least=least or _LEAST, before=before)
 
 
 def _heard(lang: Literal["fr", "en"] | None, *, log_json: bool) -> Callable[..., None]:

@@ -23,6 +23,10 @@ RECOMPUTE_HELP = message(
     "Exit status: 0 equal, 1 different, 2 unreadable, 4 the confidential scores are not there.\n\n"
     "Example: primum report recompute primum-demo/leaky"
 )
+SITES_HELP = message(
+    "Write the page on sites that trained one model again, from sites.json, in French or English.\n\n"
+    "Example: primum report sites model/ --lang fr --html sites.fr.html"
+)
 report_app = typer.Typer(
     help=message("Look again at an audit that was kept."), no_args_is_help=True, rich_markup_mode="rich"
 )
@@ -79,4 +83,23 @@ def recompute(directory: Annotated[Path, typer.Argument()], lang: options.Lang =
         print(language.text("Different: {count} of {all} findings.", count=len(differences), all=compared))
         return 1
     print(language.text("Equal: all {count} findings follow from the kept numbers.", count=compared))
+    return 0
+
+
+@report_app.command("sites", help=SITES_HELP)
+def sites(
+    directory: Annotated[Path, typer.Argument()],
+    lang: options.Lang = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help=message("Where to write; sites.html beside sites.json."))
+    ] = None,
+) -> int:
+    """Make the page of a training between sites again."""
+    from primum.report.site_report import page_of
+    from primum.report.site_words import PAGE, SITES_PAGE
+    from primum.workflows.outputs import replace_file
+
+    language, target = Language(lang or preferred_language()), html or directory / SITES_PAGE
+    replace_file(target, page_of(directory, language=language))
+    print(language.text(PAGE, path=str(target)))
     return 0

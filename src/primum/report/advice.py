@@ -52,7 +52,7 @@ _STEPS = {
 
 def next_steps(audit: Audit, *, language: Language) -> tuple[str, ...]:
     """List what to do now, most urgent first."""
-    if any(one.test.startswith("updates.") for one in audit.findings):
+    if updates_words.of_updates(audit):
         return tuple(language.text(step) for step in updates_words.STEPS[tone_of(audit)])
     steps = [language.text(step) for step in _STEPS[tone_of(audit)]]
     combined = find(audit, "membership.combined.auc")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from primum.evidence.audit import Audit
 from primum.evidence.finding import Finding
 from primum.evidence.rules import RULES, family_of
-from primum.report import sentences
+from primum.report import sentences, updates_words
 from primum.report.attacks import estimate_of, gain, pairs, title_of_family
 from primum.report.language import Language, message
 
@@ -83,6 +83,7 @@ _KINDS = (
         message("Records of patients can be drawn out of what hospitals send."),
         ("updates.reconstruction",),
     ),
+    (message("Rare codes of patients can be read off what hospitals send."), ("updates.codes",)),
     (message("Who trained at a hospital can be recognised from what it sends."), ("updates.",)),
     (
         message("Parts of training patients' records can be drawn out of this model."),
@@ -109,6 +110,8 @@ def answer(audit: Audit, *, language: Language) -> Answer:
     """Say what the audit found, in plain words."""
     tone = tone_of(audit)
     icon, headline = _HEADLINES[tone]
+    if updates_words.of_updates(audit):
+        headline = updates_words.HEADLINES.get(tone, headline)
     if tone == "harm":
         headline, _ = _leading(audit) or (message("The audit found harm."), None)
         if all(finding.verdict == "tainted" for finding in audit.findings if finding.harmful):
@@ -187,7 +190,11 @@ def _target(finding: Finding) -> float:
 def _harm(audit: Audit, language: Language) -> Iterator[str]:
     _, led = _leading(audit) or ("", None)
     told = set()
-    if led and led.test in RULES and (sentence := gain(led, language=language)):
+    if (
+        led
+        and (led.test in RULES or led.test in updates_words.GAINS)
+        and (sentence := gain(led, language=language))
+    ):
         told.add(led.test)
         yield sentence
     for test, say in ((_TPR, recognised), (_AUC, pairs)):

@@ -8,7 +8,7 @@ from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
 from primum.evidence.rules import RULES, family_of
-from primum.report import classifier_words, sentences
+from primum.report import classifier_words, sentences, updates_words
 from primum.report.language import Language, clean_text, message
 
 _TITLES = {
@@ -20,6 +20,7 @@ _TITLES = {
     "extraction": message("Drawing out whole passages"),
     "membership": message("Recognising training patients"),
     **classifier_words.TITLES,
+    **updates_words.TITLES,
 }
 _MEANS = {
     "trajectory": message(
@@ -42,6 +43,7 @@ _MEANS = {
         "{passage_codes} codes that are not routine."
     ),
     "membership": message("The whole record, and the model's score of it."),
+    **updates_words.MEANS,
 }
 _ACCESS = {
     "trajectory": message("Black box: text in, text out; no probability, no inside."),
@@ -51,6 +53,7 @@ _ACCESS = {
     "knowledge": message("Black box with the probability of the next code."),
     "extraction": message("Black box: text in, text out; no probability, no inside."),
     "membership": message("Black box with the probability of each code."),
+    **updates_words.ACCESS,
 }
 _COSTS = {
     "trajectory": message("{samples} queries a patient."),
@@ -65,6 +68,7 @@ _COSTS = {
     "knowledge": message("From 1 to 10,000 queries a patient; {cost_queries} in the figure given."),
     "extraction": message("{queries} queries a passage."),
     "membership": message("One query a patient."),
+    **updates_words.COSTS,
 }
 _REFERENCE_COST = message(
     "Besides, a reference model: comparable records of others, and the time to train on them."
@@ -174,7 +178,8 @@ def _attack(family: str, found: list[Finding], language: Language) -> Attack:
     # False sorts first: a harmful finding before the primary one, the primary one before any other.
     judged, *others = sorted(found, key=lambda one: (not one.harmful, not one.primary))
     ran = judged.verdict != "not_applicable"
-    told = [one for one in others if one.harmful or one.primary or one.test == "knowledge.cost"]
+    beside = ("knowledge.cost", *updates_words.GAINS)
+    told = [one for one in others if one.harmful or one.primary or one.test in beside]
     settings = judged.settings
     of_classifier = judged.attacker in classifier_words.ATTACKERS
     means, access = (classifier_words.MEANS, classifier_words.ACCESS) if of_classifier else (_MEANS, _ACCESS)
@@ -231,6 +236,9 @@ def gain(finding: Finding, *, language: Language) -> str | None:
             "interval": sentences.estimate_interval(found, language=language),
         }
         return language.text(_GAINS[finding.test], **{**finding.settings, **written})
+    if finding.test in updates_words.GAINS and finding.estimates:
+        shown = {one.name: sentences.estimate_value(one, language=language) for one in finding.estimates}
+        return language.text(updates_words.GAINS[finding.test], **shown)
     if found := estimate_of(finding, "auroc_difference"):
         if family_of(finding.test) == "attribute":
             facts = (one.name.partition(":")[2] for one in finding.estimates)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from primum.evidence.audit import Audit
@@ -16,6 +15,7 @@ from primum.report.beyond import beyond, leading, privacy_of, steps_of, whole_an
 from primum.report.figures import figures, grouped, is_by_group
 from primum.report.language import NOTHING, Language, clean_text, message
 from primum.report.literature import CITATIONS
+from primum.report.pages import templates
 from primum.report.summary import summary
 
 _COMBINED = "membership.combined.auc"
@@ -62,38 +62,34 @@ def render(audit: Audit, run: Mapping[str, object], *, language: Language) -> st
     str
         One HTML document: no script, no link to any other file, every text from data cleaned and escaped.
     """
-    environment = Environment(
-        loader=PackageLoader("primum.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["clean"] = clean_text
     private, by_group, parts = privacy_of(audit), grouped(audit), beyond(audit, language=language)
     groups = exposure(private, language=language)
-    return environment.get_template("report.html").render(
-        _=language.text,
-        language=language,
-        audit=audit,
-        run=run,
-        facts=_flat(run, language),
-        answer=whole_answer(audit, language=language),
-        people=None if leading(audit, parts) else answers.people(private),
-        parts=parts,
-        counted=language.text("Patients" if parts else "Patients: training / never seen"),
-        summary=summary(audit, run, language=language),
-        groups=groups,
-        forest=_forest(audit, groups, language),
-        not_found=advice.not_found(private, language=language),
-        steps=steps_of(audit, language=language),
-        attacks=attacks(private, language=language),
-        plots=figures(private, language=language),
-        by_group=by_group,
-        collapsed=[finding for found in by_group.values() for finding in found],
-        citations=_citations(audit),
-        combined=answers.find(audit, _COMBINED),
-        say=sentences,
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            _=language.text,
+            language=language,
+            audit=audit,
+            run=run,
+            facts=_flat(run, language),
+            answer=whole_answer(audit, language=language),
+            people=None if leading(audit, parts) else answers.people(private),
+            parts=parts,
+            counted=language.text("Patients" if parts else "Patients: training / never seen"),
+            summary=summary(audit, run, language=language),
+            groups=groups,
+            forest=_forest(audit, groups, language),
+            not_found=advice.not_found(private, language=language),
+            steps=steps_of(audit, language=language),
+            attacks=attacks(private, language=language),
+            plots=figures(private, language=language),
+            by_group=by_group,
+            collapsed=[finding for found in by_group.values() for finding in found],
+            citations=_citations(audit),
+            combined=answers.find(audit, _COMBINED),
+            say=sentences,
+        )
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from primum.evidence.audit import Audit
 from primum.evidence.rules import family_of
-from primum.report import sentences
+from primum.report import sentences, updates_words
 from primum.report.advice import next_steps
 from primum.report.answers import image_level, tone_of
 from primum.report.attacks import title_of_family
@@ -72,13 +72,17 @@ def summary(audit: Audit, run: Mapping[str, object], *, language: Language) -> t
     """
     leaks = any(finding.verdict == "leak" for finding in audit.findings)
     tone = tone_of(privacy_of(audit))
-    meaning = _MEANING["unknown" if tone == "harm" and not leaks else tone]
+    tone = "unknown" if tone == "harm" and not leaks else tone
+    meaning = updates_words.MEANING[tone] if updates_words.of_updates(audit) else (_TEST, *_MEANING[tone])
     rows = [
         Row(language.text(title), tuple(lines))
         for title, lines in (
             (message("What was audited, and by whom"), _audited(audit, run, language)),
             (message("Who is concerned"), _concerned(audit, language)),
-            (message("What it means for data protection"), map(language.text, (_TEST, *meaning))),
+            (
+                message("What it means for data protection"),
+                (*map(language.text, meaning), *_properties(audit, language)),
+            ),
             (message("What to do next"), next_steps(privacy_of(audit), language=language)[:_STEPS_SHOWN]),
             (message("What was not tested"), _untested(audit, language)),
         )
@@ -87,8 +91,13 @@ def summary(audit: Audit, run: Mapping[str, object], *, language: Language) -> t
 
 
 def _audited(audit: Audit, run: Mapping[str, object], language: Language) -> Iterator[str]:
+    updates = updates_words.of_updates(audit)
+    model = message(
+        "The model {name}, whose fingerprint begins with {digest}; with Primum {version}, {date}."
+    )
     yield language.text(
-        "The model {name}, whose fingerprint begins with {digest}; with Primum {version}, {date}.",
+        updates_words.AUDITED if updates else model,
+        updates=next((one.settings.get("updates") for one in audit.findings), None),
         name=audit.model.name,
         digest=audit.model.digest[:12],
         version=audit.context.get("version"),
@@ -103,9 +112,12 @@ def _audited(audit: Audit, run: Mapping[str, object], language: Language) -> Ite
 
 
 def _concerned(audit: Audit, language: Language) -> Iterator[str]:
-    yield language.text(
+    trained = message(
         "{members} patients whose records trained the model. They were compared with {held_out} similar "
-        "patients whom it never saw.",
+        "patients whom it never saw."
+    )
+    yield language.text(
+        updates_words.CONCERNED if updates_words.of_updates(audit) else trained,
         members=sentences.count(audit.patients.get("members"), language=language),
         held_out=sentences.count(audit.patients.get("held_out"), language=language),
     )
@@ -126,6 +138,13 @@ def _beyond(audit: Audit, language: Language) -> Iterator[Row]:
         yield Row(part.title, (part.answer, *harmful[:1], *part.advice[:1]))
 
 
+def _properties(audit: Audit, language: Language) -> Iterator[str]:
+    """Say what was guessed of hospitals, which no verdict speaks of."""
+    for finding in audit.findings:
+        if finding.test == "updates.property":
+            yield from (sentences.reason(item, language=language) for item in finding.reasons)
+
+
 def _untested(audit: Audit, language: Language) -> Iterator[str]:
     missing = [
         title_of_family(one.test, language=language)
@@ -136,6 +155,9 @@ def _untested(audit: Audit, language: Language) -> Iterator[str]:
         yield language.text(
             "Attacks that this model or this command left out: {tests}.", tests=" · ".join(missing)
         )
+    if updates_words.of_updates(audit):
+        yield language.text(updates_words.UNTESTED)
+        return
     if any(map(is_beyond, audit.findings)):
         yield language.text("How the model is kept and served is another question.")
         return

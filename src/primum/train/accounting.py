@@ -104,6 +104,12 @@ def epsilon_spent(mechanisms: Sequence[Mechanism], delta: float) -> float:
     """
     if not any(one.steps for one in mechanisms):
         return 0.0
+    return _spent(tuple(mechanisms), delta)
+
+
+# A site between hospitals asks for the same after each of its rounds.
+@lru_cache(1024)
+def _spent(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
     return float(_accountant(_FINE).compose(_event(mechanisms)).get_epsilon(delta))
 
 

@@ -17,7 +17,7 @@ from primum.fit.classifier_recipe import ClassifierRecipe, save_classifier
 from primum.fit.ensemble import ensemble_of
 from primum.fit.loop import Progress, fit_model
 from primum.fit.protocol import Keep
-from primum.models.causal import CausalModel
+from primum.models.causal import CausalModel, windows
 from primum.models.hf_folder import save_folder
 from primum.models.mixture import Mixture
 from primum.models.torch_door import TorchClassifier
@@ -79,6 +79,11 @@ class CaseLearner:
     @property
     def records(self) -> int:
         """How many cases there are."""
+        return len(self.cases)
+
+    @property
+    def samples(self) -> int:
+        """Of what a batch counts, how many there are: cases."""
         return len(self.cases)
 
     @property
@@ -213,6 +218,11 @@ class RecordLearner:
     def records(self) -> int:
         """How many histories there are."""
         return len(self.tokens)
+
+    @property
+    def samples(self) -> int:
+        """Of what a batch counts, how many there are: windows of histories."""
+        return len(windows(self.tokens.lengths, self.recipe.context)[0])
 
     @property
     def epochs(self) -> int:

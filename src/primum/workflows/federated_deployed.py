@@ -8,7 +8,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +17,39 @@ from flwr.app import Error, Message
 
 from primum.errors import InputError, PrimumError
 from primum.evidence.canonical import canonical_bytes, plain
-from primum.report.language import message
-from primum.train.accounting import PrivacyLedger, noise_for
+from primum.report.language import Language, message
+from primum.train.accounting import PrivacyLedger
 from primum.train.federated.answering import answer
 from primum.train.federated.deployed import CountedSite, SiteGrid
 from primum.train.federated.local_grid import Answer
-from primum.train.federated.messages import Reply
-from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds
-from primum.train.federated.sites import LinearSite, NetworkSite, Site, load, travelling
+from primum.train.federated.messages import CONFIG
+from primum.train.federated.rounds import FederatedSettings, Told, rate_of, result_of, run_rounds, site_ledger
+from primum.train.federated.secure import SecureSettings, masking, require_summable
+from primum.train.federated.secure_site import SecureAnswer
+from primum.train.federated.sites import Site, fixed_in, load, travelling
 from primum.train.federated.standing import Standing
-from primum.train.federated.suspicion import as_json
-from primum.train.private_linear import LinearSettings
+from primum.train.federated.suspicion import ranks
 from primum.workflows.checkpoints import Checkpoints
-from primum.workflows.federated_deployed_link import SiteLink, private_key, read_file
+from primum.workflows.federated_deployed_link import SiteLink, private_key, read_file, shared_secret
 from primum.workflows.federated_deployed_server import listening, registered_keys, server_context, serving
+from primum.workflows.federated_sites import SCATTERING, open_judge, open_site, site_of
 from primum.workflows.kept import Kept, write_private
 from primum.workflows.kept_folder import keeping, key_of, unfinished_beside
-from primum.workflows.learners import ModelOptions, Opened, open_learner
+from primum.workflows.learners import ModelOptions
 from primum.workflows.outputs import disk_refused, refuse_full, whole_folder
 from primum.workflows.private_options import PrivateOptions
-from primum.workflows.training import receipt_of
+from primum.workflows.told_of_sites import told_of_standing, write_sites
+from primum.workflows.training import Shaping, receipt_of
 
 # Told what happens: a sentence and its parameters.
 Heard = Callable[..., None]
 ROUNDS = "federated.json"
-_SCATTERING, _GOODBYES = "scattering", 10.0
+_GOODBYES = 10.0
 LISTENING = message("Waiting for {sites} sites at {host}:{port}.")
 ROUND = message("Round {number}: {count} sites, {records} records.")
 ANSWERING = message("Answering round {number}.")
 FAILED = message("Round {number} was not answered ({kind}).")
+_ENGLISH = Language("en")
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,13 @@ class CoordinatorPlan:
     options : ModelOptions
     settings : FederatedSettings
     timeout : float
-        Seconds a round waits for a site.
+        Seconds a round waits for a site; of a masked one, each of its four stages.
+    least : int or None
+        Updates are masked, and no sum is of fewer sites, whoever lies; None: updates are in the clear.
+    judge : Path or None
+        Cases of no site, by which updates are judged.
+    language : Language
+        Of the page of sites.
     """
 
     host: str
@@ -81,10 +92,29 @@ class CoordinatorPlan:
     options: ModelOptions
     settings: FederatedSettings
     timeout: float = 3600.0
+    least: int | None = None
+    judge: Path | None = None
+    language: Language = _ENGLISH
 
     def shaping(self) -> dict[str, object]:
         """Return what shapes the weights beside the sites' patients."""
-        return {"model": self.options.described(), "settings": asdict(self.settings)}
+        described = {"model": self.options.described(), "settings": asdict(self.settings)}
+        return {**described, "least_sites": self.least}
+
+    def masking(self, sites: int) -> SecureSettings | None:
+        """Return how so many registered sites mask what they send; None: not at all.
+
+        Raises
+        ------
+        InputError
+            What is asked needs the updates of single sites, or a bound, or more sites.
+        """
+        if self.least is None:
+            return None
+        require_summable(self.settings)
+        assert self.settings.bound is not None
+        before = self.options.network == SCATTERING
+        return masking(self.settings.bound, sites=sites, least=self.least, before=before)
 
 
 def coordinate(plan: CoordinatorPlan, *, heard: Heard) -> Standing:
@@ -107,15 +137,17 @@ def coordinate(plan: CoordinatorPlan, *, heard: Heard) -> Standing:
             sites=plan.sites,
             count=len(keys),
         )
-    context = server_context(plan.certificate, plan.key)
+    secure, context = plan.masking(len(keys)), server_context(plan.certificate, plan.key)
     with listening(plan.host, plan.port) as taken:
-        opened = _opened(plan.like, plan.options)
+        opened = open_site(plan.like, plan.options)
         learner: Any = opened.learner  # of two kinds, each with models of its own
         model = learner.build(learner.patients, seed=plan.settings.seed)
         weights, before = travelling(learner.module(model))
         grid = SiteGrid(keys, weights)
+        judge, by = open_judge(plan.judge, opened, plan.options, masked=secure is not None)
+        shaping = Shaping({**plan.shaping(), "like": opened.data["digest"], "judge": by})
         with (
-            keeping(unfinished_beside(plan.out), key=key_of(plan)) as kept,
+            keeping(unfinished_beside(plan.out), key=key_of(shaping)) as kept,
             serving(grid, taken, context),
         ):
             heard(LISTENING, sites=plan.sites, host=plan.host, port=str(taken.getsockname()[1]))
@@ -124,9 +156,12 @@ def coordinate(plan: CoordinatorPlan, *, heard: Heard) -> Standing:
                 weights,
                 settings=plan.settings,
                 before=before,
+                fixed=fixed_in(learner.module(model)),
                 sites=plan.sites,
+                judge=judge,
                 told=_teller(heard),
                 keep=Checkpoints(unfinished_beside(plan.out), kept.key),
+                secure=secure,
                 timeout=plan.timeout,
             )
             load(learner.module(model), result_of(standing, plan.settings))
@@ -137,18 +172,9 @@ def coordinate(plan: CoordinatorPlan, *, heard: Heard) -> Standing:
     return standing
 
 
-def _opened(records: Path, options: ModelOptions, *, show_ids: bool = False) -> Opened:
-    opened = open_learner(records, options, set_aside=False, seed=0, show_ids=show_ids)
-    if opened.data["kind"] == "records" and options.tokens is None:
-        raise InputError(
-            "Models of health records need one vocabulary at every site: give all of them the same --tokens."
-        )
-    return opened
-
-
-def _teller(heard: Heard) -> Callable[[int, Sequence[Reply], Sequence[str]], None]:
-    def told(number: int, replies: Sequence[Reply], left_out: Sequence[str]) -> None:
-        heard(ROUND, number=number, count=len(replies), records=sum(one.records for one in replies))
+def _teller(heard: Heard) -> Told:
+    def told(number: int, sites: int, records: int, left_out: Sequence[str]) -> None:
+        heard(ROUND, number=number, count=sites, records=records)
         for sentence in left_out:
             heard("{sentence}", sentence=sentence)
 
@@ -159,14 +185,29 @@ def _write_evidence(
     plan: CoordinatorPlan, standing: Standing, folder: Path, *, factory: str | None, kind: str
 ) -> None:
     """Write the receipt, and what is known of each site; who the patients are, no coordinator knows."""
-    said = {"sites": standing.sizes, "suspicion": as_json(standing.history)}
+    rate = rate_of(plan.settings, standing)
+    # Whether honest sites would be accused in this training, no coordinator knows: no e-values.
+    said = {"sites": standing.sizes, "suspicion": ranks(standing.history), "learning_rate": rate}
     (folder / ROUNDS).write_text(json.dumps(plain(said), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    data = {"kind": kind, "sites": len(standing.sizes), "records": sum(standing.sizes.values())}
-    seed, steps = plan.settings.seed, standing.number
+    data: dict[str, object] = {"kind": kind, "sites": plan.sites}
+    if plan.least is None:
+        data |= {"sites": len(standing.sizes), "records": sum(standing.sizes.values())}
+    promised = site_ledger(plan.settings, len(standing.sizes), before=plan.options.network == SCATTERING)
     receipt = receipt_of(
-        data, plan.shaping(), folder, method="federated", factory=factory, seed=seed, steps=steps
+        data,
+        plan.shaping(),
+        folder,
+        method="federated",
+        factory=factory,
+        # Of noise that is secret no seed would give the run again.
+        seed=None if promised else plan.settings.seed,
+        steps=standing.number,
+        ledger={"patients": {}, "sites": promised.as_json()} if promised else None,
     )
     receipt.write(folder)
+    # Of sites that mask what they send nothing is known.
+    if standing.sizes:
+        write_sites(folder, told_of_standing(standing), language=plan.language)
 
 
 @dataclass(frozen=True)
@@ -194,6 +235,10 @@ class SitePlan:
     patience : float
         Seconds without a coordinator, after which the site gives up.
     show_ids : bool
+    secure : SecureSettings or None
+        How updates are masked, as agreed: a coordinator that asks for anything else gets nothing.
+    secret : Path or None
+        What all sites have and the coordinator has not; needed with `secure`.
     """
 
     coordinator: str
@@ -207,6 +252,8 @@ class SitePlan:
     keep: Path | None = None
     patience: float = 3600.0
     show_ids: bool = False
+    secure: SecureSettings | None = None
+    secret: Path | None = None
 
 
 def take_part(plan: SitePlan, *, heard: Heard) -> PrivacyLedger | None:
@@ -223,46 +270,38 @@ def take_part(plan: SitePlan, *, heard: Heard) -> PrivacyLedger | None:
     if plan.private is not None and plan.keep is None:
         raise InputError("What is promised to patients must outlive this process: give --keep, a folder.")
     key, ca = private_key(plan.key), read_file(plan.ca)
+    answering = _masked(plan)
     link = SiteLink(plan.coordinator, ca, key, heard=heard, patience=plan.patience)
-    opened = _opened(plan.records, plan.options, show_ids=plan.show_ids)
-    site, settings = _site(plan, opened)
+    opened = open_site(plan.records, plan.options, show_ids=plan.show_ids)
+    agreed: Any = {"network": plan.options.network, "private": plan.private, "rounds": plan.rounds}
+    site, settings = site_of(plan.name, opened, **agreed)
     if plan.keep is None:
-        link.serve(_answering(site, heard))
+        link.serve(_careful(answering(site), heard))
         return None
     promise = {"site": plan.name, "records": opened.data["digest"], "rounds": plan.rounds}
     with remembering(plan.keep, {**promise, "settings": asdict(settings) if settings else None}) as kept:
         counted = CountedSite(site, keep=kept, rounds=plan.rounds)
-        link.serve(_answering(counted, heard))
+        link.serve(_careful(answering(counted), heard))
         return counted.ledger(counted.answered)
 
 
-def _site(plan: SitePlan, opened: Opened) -> tuple[Site, Any]:
-    """Return the site and the settings of its promise; None: it promises nothing."""
-    learner: Any = opened.learner  # of two kinds, each with models of its own
-    model = learner.build(learner.patients, seed=0)
-    private: Any = plan.private and plan.private.settled(
-        kind=opened.data["kind"], patients=len(learner.patients)
-    )
-    unit: Any = "record" if opened.data["image_level"] else "patient"
-    if plan.options.network == _SCATTERING:
-        linear = replace(private or LinearSettings(None), steps=plan.rounds, unit=unit)
-        return LinearSite(plan.name, model, learner.cases, settings=linear), private and linear
-    if private is not None and private.epsilon is not None:
-        rate = private.expected_batch / len(learner.patients)
-        steps = plan.rounds * private.steps
-        noise = noise_for(private.epsilon, private.delta, steps=steps, sampling_rate=rate)
-        private = replace(private, epsilon=None, noise_multiplier=noise)
-    loop = learner.recipe.loop
-    return NetworkSite(plan.name, learner, model, loop=loop, private=private, unit=unit), private
+def _masked(plan: SitePlan) -> Callable[[Site], Answer]:
+    """Return what answers for a site: around it, so that what is kept is what was under the masks."""
+    if plan.secure is None:
+        return answer
+    assert plan.secret is not None
+    return partial(SecureAnswer, settings=plan.secure, secret=shared_secret(plan.secret))
 
 
-def _answering(site: Site, heard: Heard) -> Answer:
+def _careful(plainly: Answer, heard: Heard) -> Answer:
     """Answer; of what went wrong the coordinator hears nothing, for it may name records."""
-    plainly = answer(site)
 
     def reply(asked: Message) -> Message:
-        number = asked.content.config_records["config"].get("number", "?") if asked.has_content() else "?"
-        heard(ANSWERING, number=str(number))
+        said = asked.content.config_records.get(CONFIG) if asked.has_content() else None
+        # Of the four stages of a masked round one says its number.
+        number = "?" if said is None else said.get("number", "?")
+        if said is not None:
+            heard(ANSWERING, number=str(number))
         try:
             return plainly(asked)
         except PrimumError as error:

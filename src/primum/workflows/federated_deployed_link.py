@@ -3,6 +3,7 @@
 Nothing that a coordinator sends is executed: no app bundle is asked for, and messages hold numbers.
 """
 
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,9 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 # Told by a site: a sentence and its parameters.
 Heard = Callable[..., None]
-_ASK_EVERY = 0.3
+# Seconds between two questions: at first, and after long silence, for signatures cost the coordinator time.
+_ASK_EVERY, _SELDOM, _SLOWER = 0.3, 1.5, 1.2
+_SECRET = 32
 # Of a curve on which a signature is worth as much as those of TLS.
 LEAST_BITS = 256
 JOINED, LOST = message("Joined the training."), message("The coordinator cannot be reached; asking again.")
@@ -87,6 +90,25 @@ def private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def shared_secret(path: Path) -> bytes:
+    """Read what all sites have and their coordinator has not.
+
+    Raises
+    ------
+    InputError
+        Not 32 bytes, or everybody of this machine may read them.
+    """
+    secret = read_file(path)
+    if len(secret) != _SECRET or (os.name == "posix" and path.stat().st_mode & 0o007):
+        raise InputError(
+            "{path} is no secret of the sites: it must be {count} random bytes, the same at every site, and "
+            "closed to others (chmod o= {path}).",
+            path=str(path),
+            count=_SECRET,
+        )
+    return secret
+
+
 def not_a_key(path: Path) -> InputError:
     """Say that a file holds no key of a site."""
     return InputError(
@@ -122,6 +144,8 @@ class SiteLink:
     ) -> None:
         self._where, self._heard, self._patience = coordinator, heard, patience
         self._key = public_key_to_bytes(key.public_key())
+        self._unsent: tuple[str, Message] | None = None
+        self._pause = _ASK_EVERY
         try:
             self._client = FleetHttpClient.from_server_address(
                 coordinator, False, ca, [NodeAuthHttpInterceptor(key, key.public_key())]
@@ -187,16 +211,23 @@ class SiteLink:
         """Answer what is waiting, if anything; true once the training is over."""
         pulled = self._client.PullMessages(PullMessagesRequest(node=node))
         if not pulled.messages_list:
-            sleep(_ASK_EVERY)
+            sleep(self._pause)
+            self._pause = min(_SLOWER * self._pause, _SELDOM)
             return False
+        self._pause = _ASK_EVERY
         head, tree = message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0]
         if head.metadata.message_type == OVER:
             self._send(node, Message(RecordDict(), reply_to=head))
             return True
-        pull = make_pull_object_fn_protobuf(self._client.PullObject, node, head.metadata.run_id)
-        asked = pull_and_inflate_object_from_tree(tree, pull, lambda name: None, return_type=Message)
-        asked.metadata.__dict__.update(head.metadata.__dict__)
-        self._send(node, answer(asked))
+        name = head.metadata.message_id
+        # Where the line broke as it answered: no stage of a masked round is answered twice.
+        if self._unsent is None or self._unsent[0] != name:
+            pull = make_pull_object_fn_protobuf(self._client.PullObject, node, head.metadata.run_id)
+            asked = pull_and_inflate_object_from_tree(tree, pull, lambda name: None, return_type=Message)
+            asked.metadata.__dict__.update(head.metadata.__dict__)
+            self._unsent = name, answer(asked)
+        self._send(node, self._unsent[1])
+        self._unsent = None
         return False
 
     def _send(self, node: Node, reply: Message) -> None:

@@ -2,36 +2,30 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from primum.errors import InputError, ModelError
 from primum.evidence.audit import Audit
-from primum.evidence.contrast import FEWEST_PATIENTS, MATERIAL_AUC
-from primum.evidence.families import MATERIAL_SHARE
-from primum.evidence.finding import Finding, Message, Scalar
-from primum.evidence.identity import file_digest, manifest_digest
-from primum.evidence.ranking import auc, auc_p_value
-from primum.evidence.reconstruction import reconstructed_share
-from primum.evidence.shares import share_difference, share_p_value
-from primum.evidence.verdicts import Claim, judge
-from primum.fit.updates import Update, read_update
+from primum.fit.updates import Update
 from primum.models.opened import OpenedClassifier
 from primum.records.case_folder import CaseFolder
 from primum.records.cases import Cases, join_cases
-from primum.records.histories import FloatArray
 from primum.workflows.command import HELD_OUT, TRAIN
+from primum.workflows.update_findings import (
+    Guessed,
+    Patients,
+    audit_of_updates,
+    fits,
+    read_updates,
+    require_both,
+)
 
-
-@dataclass(frozen=True, eq=False)
-class _Patients:
-    """Per patient, members first: whether an update named them, and how likely they were in one."""
-
-    named: FloatArray
-    likelihood: FloatArray
-    members: int
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def inspect_updates(
@@ -40,6 +34,7 @@ def inspect_updates(
     gallery: CaseFolder,
     *,
     searched: bool = False,
+    asked: str | None = None,
     command: str = "",
     seed: int = 0,
 ) -> Audit:
@@ -56,6 +51,9 @@ def inspect_updates(
         in none of the updates make a leak look smaller.
     searched : bool
         Also search for the images of updates of up to four cases, some seconds each.
+    asked : str or None
+        ``column=value`` of the gallery's attributes: what share of the cases behind each update has it is
+        guessed too. Where the column site names every site, guesses are compared with the truth.
     command : str
     seed : int
 
@@ -63,7 +61,7 @@ def inspect_updates(
     -------
     Audit
         ``updates.reconstruction``, the share of members named less that of the others, and
-        ``updates.membership``.
+        ``updates.membership``; where asked, ``updates.property``.
 
     Raises
     ------
@@ -73,22 +71,19 @@ def inspect_updates(
     ModelError
         A model of other classes or inputs than the gallery's.
     """
-    if not files:
-        raise InputError("There is no update to inspect: give captured updates, one safetensors file each.")
-    updates = [(file.name, read_update(file)) for file in files]
-    patients = _attacked(updates, model, gallery, searched=searched, seed=seed)
-    held = manifest_digest(
-        {"gallery": gallery.digest(), **{f"{n} {f.name}": file_digest(f) for n, f in enumerate(files)}}
+    updates = read_updates(files)
+    patients = _attacked(updates, model, gallery, searched=searched, asked=asked, seed=seed)
+    return audit_of_updates(
+        files,
+        updates,
+        patients,
+        model.ref,
+        gallery.digest(),
+        has_patients=gallery.has_patients,
+        settings={"searched": searched},
+        command=command,
+        seed=seed,
     )
-    settings: dict[str, Scalar] = {"updates": len(files), "searched": searched}
-    settings["most_cases"] = max(update.cases for _, update in updates)
-    common = Finding(
-        "updates", "inconclusive", harmful=False, model=model.ref.digest, data=held, attacker="updates",
-        settings=settings | {"unit": "patient" if gallery.has_patients else "image"}, seed=seed,
-    )  # fmt: skip
-    findings = judge([_reconstruction(patients, common), _membership(patients, common)])
-    counts = {"members": patients.members, "held_out": len(patients.named) - patients.members}
-    return Audit(model.ref, {"members": gallery.digest()}, counts, command, seed, tuple(findings))
 
 
 def _attacked(
@@ -97,8 +92,9 @@ def _attacked(
     gallery: CaseFolder,
     *,
     searched: bool,
+    asked: str | None,
     seed: int,
-) -> _Patients:
+) -> Patients:
     from primum.audits.updates.iterative import Search
     from primum.audits.updates.observe import observe_update
     from primum.models.torch_door import TorchClassifier
@@ -123,11 +119,7 @@ def _attacked(
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     named, likelihood = np.zeros(len(cases)), np.full(len(cases), -np.inf)
     for place, (file, update) in enumerate(updates):
-        if any(shapes.get(name) != value.shape for name, value in update.before.items()):
-            raise InputError(
-                "{file} is of another model than the one given: give the model that the site was sent.",
-                file=file,
-            )
+        fits(update, shapes, file=file)
         found = observe_update(
             module,
             update,
@@ -145,7 +137,30 @@ def _attacked(
     np.maximum.at(scores[0], of, named)
     first = np.isin(people, subjects[:members])
     order = np.argsort(~first, kind="stable")
-    return _Patients(scores[0][order], scores[1][order], int(first.sum()))
+    guessed = None if asked is None else _guessed(asked, updates, module, cases, inputs, members, seed)
+    return Patients(scores[0][order], scores[1][order], int(first.sum()), guessed=guessed)
+
+
+def _guessed(
+    asked: str,
+    updates: Sequence[tuple[str, Update]],
+    module: "nn.Module",
+    cases: Cases,
+    inputs: NDArray[np.float32],
+    members: int,
+    seed: int,
+) -> Guessed:
+    from primum.audits.updates.shadow_updates import guess_property, loss_of_cases
+
+    column, _, value = asked.partition("=")
+    values = cases.attributes.get(column, np.empty(0))
+    has = values == value if values.dtype.kind in "UTO" else np.zeros(len(cases), np.bool_)
+    require_both(has[members:], asked=asked)
+    loss = loss_of_cases(module, inputs[members:], cases.labels[members:])
+    guesses = guess_property(module, loss, [update for _, update in updates], has[members:], seed=seed)
+    sites = cases.attributes.get("site", np.empty(0))[:members]
+    truth = {str(site): float(has[:members][sites == site].mean()) for site in np.unique(sites)}
+    return Guessed.of(asked, updates, guesses, truth=truth, usual=float(has[members:].mean()))
 
 
 def _cases(gallery: CaseFolder) -> tuple[Cases, int]:
@@ -159,42 +174,3 @@ def _cases(gallery: CaseFolder) -> tuple[Cases, int]:
             path=str(gallery.path),
         )
     return both, len(sides[0])
-
-
-def _reconstruction(patients: _Patients, common: Finding) -> Claim:
-    members, others = np.split(patients.named, [patients.members])
-    shares = [
-        replace(reconstructed_share(int(side.sum()), len(side)), name=name)
-        for name, side in (("members_reconstructed", members), ("held_out_reconstructed", others))
-    ]
-    draft = replace(
-        common, test="updates.reconstruction", primary=True, material=MATERIAL_SHARE,
-        p_value=share_p_value(members, others, seed=common.seed),
-        estimates=(share_difference(members, others), *shares), references=("geiping2020", "agresti2000"),
-    )  # fmt: skip
-    return Claim(
-        draft,
-        "leak",
-        too_few=_too_few(patients),
-        corrected=lambda level: share_difference(members, others, level=level),
-    )
-
-
-def _membership(patients: _Patients, common: Finding) -> Claim:
-    members, others = np.split(patients.likelihood, [patients.members])
-    draft = replace(
-        common, test="updates.membership", material=MATERIAL_AUC, p_value=auc_p_value(members, others),
-        estimates=(auc(members, others),), references=("nasr2019", "delong1988"),
-    )  # fmt: skip
-    return Claim(
-        draft, "leak", too_few=_too_few(patients), corrected=lambda level: auc(members, others, level=level)
-    )
-
-
-def _too_few(patients: _Patients) -> Message | None:
-    fewest = min(patients.members, len(patients.named) - patients.members)
-    return (
-        Message("too_few_patients", {"needed": FEWEST_PATIENTS, "have": fewest})
-        if fewest < FEWEST_PATIENTS
-        else None
-    )

@@ -68,10 +68,11 @@ class ModelOptions:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """Patients ready to train on, and what a receipt says of them."""
+    """Patients ready to train on, what a receipt says of them, and name, kind and values of table columns."""
 
     learner: Learner
     data: dict[str, Any]
+    columns: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
 
 def open_learner(
@@ -146,7 +147,8 @@ def _open_cases(
     loop = _loop(options, LoopSettings(20, batch=32, learning_rate=3e-3, warmup=0.15))
     learner = CaseLearner(ClassifierRecipe(network, folder.classes, loop, options.width), cases, validation)
     data = _data(learner, folder.digest(), repeated, validation)
-    return Opened(learner, {**data, "image_level": not folder.has_patients, "kind": folder.kind})
+    columns = tuple((one.column, one.kind, one.values) for one in folder.features)
+    return Opened(learner, {**data, "image_level": not folder.has_patients, "kind": folder.kind}, columns)
 
 
 def _open_histories(

@@ -84,12 +84,19 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shaping:
-    """What says whether an unfinished run is the same."""
+class Shaping:
+    """What says whether an unfinished run is the same.
+
+    Attributes
+    ----------
+    described : mapping
+        All that shapes the weights, the data among it.
+    """
 
     described: Mapping[str, Any]
 
     def shaping(self) -> dict[str, object]:
+        """Return it."""
         return dict(self.described)
 
 
@@ -273,7 +280,7 @@ def _versions() -> dict[str, str]:
 def kept_beside(plan: TrainingPlan, opened: Opened) -> Iterator[Checkpoints]:
     """Keep checkpoints beside the place of the model until it is there."""
     shaping = {"described": plan.described(), "data": opened.data}
-    with keeping(unfinished_beside(plan.out), key=key_of(_Shaping(shaping))) as kept:
+    with keeping(unfinished_beside(plan.out), key=key_of(Shaping(shaping))) as kept:
         yield Checkpoints(unfinished_beside(plan.out), kept.key)
 
 

@@ -82,3 +82,42 @@ def test_correlation_has_fishers_interval_and_its_coverage() -> None:
     assert share_correlation([0.0] * 5, range(5)).value == 0
     with pytest.raises(InputError, match="four updates"):
         share_correlation([1, 2, 3], [1, 2, 3])
+
+
+def test_what_is_learnt_of_single_cases_is_not_taken_for_a_property() -> None:
+    """Cases by name tell their own shadows' shares, and nothing of anyone else's."""
+    rng = np.random.default_rng(0)
+    cases, has = rng.standard_normal((40, 30)), rng.random(40) < 0.5
+    folds = np.arange(64) % 2
+    drawn = [rng.choice(np.arange(20) + 20 * fold, 12) for fold in folds]
+    shadows, shares = (
+        np.stack([cases[one].mean(0) for one in drawn]),
+        np.array([has[one].mean() for one in drawn]),
+    )
+    asked = rng.standard_normal((50, 12, 30)).mean(1)
+    alone, together = (guess_shares(shadows, shares, asked, folds=one) for one in (None, folds))
+    assert together.std() < 0.2 * alone.std()
+
+
+def test_folds_are_left_out_as_if_they_had_not_been_there() -> None:
+    """The strength chosen is that of plain cross-validation, each fold predicted by the others alone."""
+    rng = np.random.default_rng(3)
+    rows, folds = rng.standard_normal((30, 8)), np.arange(30) % 3
+    shares = rows @ rng.standard_normal(8) / 8 + rng.standard_normal(30)
+    spread, centre = rows.std(), rows.mean(0)
+    scale = float(np.linalg.eigvalsh((rows - centre) @ (rows - centre).T / spread**2).mean())
+
+    def fitted(train: np.ndarray, asked: np.ndarray, shrink: float) -> np.ndarray:
+        x = (rows[train] - rows[train].mean(0)) / spread
+        weights = np.linalg.solve(x.T @ x + shrink * np.eye(8), x.T @ (shares[train] - shares[train].mean()))
+        guesses: np.ndarray = (asked - rows[train].mean(0)) / spread @ weights + shares[train].mean()
+        return guesses
+
+    def missed(shrink: float) -> float:
+        parts = [(folds != fold, folds == fold) for fold in range(3)]
+        return float(sum(np.square(fitted(a, rows[b], shrink) - shares[b]).sum() for a, b in parts))
+
+    best = min((scale * one for one in np.geomspace(1e-4, 1e4, 17)), key=missed)
+    asked = rng.standard_normal((5, 8))
+    expected = fitted(np.ones(30, bool), asked, best)
+    np.testing.assert_allclose(guess_shares(rows, shares, asked, folds=folds), expected, rtol=1e-6)

@@ -24,12 +24,13 @@ from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import Answer, LocalGrid
 from primum.train.federated.rounds import (
     FederatedSettings,
+    rate_of,
     result_of,
     run_rounds,
     site_ledger,
 )
 from primum.train.federated.sites import LinearSite, NetworkSite, Round, Site, near
-from primum.train.federated.standing import Standing
+from primum.train.federated.standing import Standing, resumed
 from primum.train.federated.suspicion import accused
 from primum.train.learners import CaseLearner
 from primum.train.private import PrivateSettings
@@ -215,7 +216,7 @@ def test_a_coordinator_that_starts_again_goes_on(more: dict[str, Any]) -> None:
     again = between(sites, keep=shelf, **more)
     assert seen == [0, 1, 2, 3, 3, 4]
     assert again.number == whole.number == 4 and again.sizes == whole.sizes
-    assert again.history == whole.history
+    assert again.history == whole.history and again.pull == whole.pull
     for part in ("weights", "total", "optimiser"):
         one, other = getattr(again, part), getattr(whole, part)
         assert one.keys() == other.keys()
@@ -290,6 +291,10 @@ LIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]] = {
     "another size": (lambda arrays, rest: rest.update({"num-examples": 10_000}), "another number of records"),
     "no size": (lambda arrays, rest: rest.update({"num-examples": -1}), "no hospital has"),
     "half a patient": (lambda arrays, rest: rest.update({"num-examples": 0.5}), "no hospital has"),
+    "noise below nothing": (lambda arrays, rest: rest.update({"noise": -1.0}), "noise that nobody can add"),
+    "noise without end": (lambda arrays, rest: rest.update({"noise": np.inf}), "noise that nobody can add"),
+    "noise that is no number": (lambda arrays, rest: rest.update({"noise": np.nan}), "noise that nobody"),
+    "no noise": (lambda arrays, rest: rest.pop("noise"), "cannot be read"),
     "another's name": (lambda arrays, rest: rest.update({"site": "site 1"}), "answered twice"),
     "empty bytes": (as_bytes(b""), "cannot be read"),
     "an archive": (as_bytes(b"PK\x03\x04" + b"0" * 40), "cannot be read"),
@@ -313,7 +318,7 @@ def test_a_round_survives_a_site_that_sends_what_was_not_agreed(lie: str) -> Non
         settings=FederatedSettings(rounds=2, learning_rate=3.0),
         before=("centre",),
         sites=4,
-        told=lambda number, replies, left_out: told.extend(left_out),
+        told=lambda number, sites, records, left_out: told.extend(left_out),
     )
     assert standing.number == 2 and len(told) == 2 and sentence in told[0]
     # What the three others give, from the centre of all four.
@@ -339,8 +344,8 @@ def test_a_site_that_fails_is_back_in_the_next_round_and_too_few_stop_cleanly() 
     answers = {place + 1: answer(one) for place, one in enumerate(sites)}
     sentences: list[str] = []
 
-    def tell(number: int, replies: Any, left_out: Any) -> None:
-        told.append((number, len(replies)))
+    def tell(number: int, sites: int, records: int, left_out: Any) -> None:
+        told.append((number, sites))
         sentences.extend(left_out)
 
     settings = FederatedSettings(rounds=3, learning_rate=3.0)
@@ -352,6 +357,49 @@ def test_a_site_that_fails_is_back_in_the_next_round_and_too_few_stop_cleanly() 
     broken: dict[int, Any] = {**answers, 2: answers[2], 3: lambda message: 1 / 0, 1: lambda message: 1 / 0}
     with pytest.raises(MachineError, match="answers of 1 sites"):
         run_rounds(LocalGrid(broken), nothing_learnt(), settings=settings, before=("centre",), sites=3)
+
+
+def noisy(sites: int, seed: int = 0) -> list[LinearSite]:
+    promised = [LinearSettings(8.0, steps=4, seed=10 * seed + place) for place in range(sites)]
+    return [
+        LinearSite(f"site {place}", model_of("scattering"), cases, settings=promised[place])
+        for place, cases in enumerate(dealt(sites))
+    ]
+
+
+def test_noise_that_sites_say_is_the_noise_of_the_mean_gradient() -> None:
+    strength = between(list(noisy(5)), rounds=0, adapted=True).strength
+    means = []
+    for seed in (1, 2):
+        sites = noisy(5, seed)
+        sent = [one.train(nothing_learnt(), Round(1, 1, 1.0))["last.weight"] for one in sites]
+        means.append(np.average(sent, axis=0, weights=[one.records for one in sites]))
+    # What two of them differ by is noise alone, twice.
+    assert np.std(means[0] - means[1]) / 2**0.5 == pytest.approx(strength, rel=0.15)
+
+
+def test_steps_suit_the_noise_that_sites_say_and_a_liar_moves_them_little() -> None:
+    def rate_with(*lies: Callable[[dict[str, Any], dict[str, Any]], None], **more: Any) -> float:
+        sites: list[Any] = list(noisy(5))
+        sites[: len(lies)] = [lying(sites[place], one, since=0) for place, one in enumerate(lies)]
+        settings = FederatedSettings(rounds=0, learning_rate=320.0, **{"adapted": True, **more})
+        return rate_of(settings, between(sites, rounds=0))
+
+    one = noisy(1)[0]
+    honest = rate_with()
+    assert honest == pytest.approx(0.25 * 90 / (one.noise * 5**0.5)) and honest < 32
+    assert rate_with(adapted=False) == 320.0
+    assert rate_with(lambda arrays, rest: rest.update({"noise": 0.0})) == honest
+    assert rate_with(lambda arrays, rest: rest.update({"noise": 1e300})) == honest
+    many = {"patients": 1 << 30, "num-examples": 1 << 30}
+    # Its patients count as all others at most.
+    assert honest < rate_with(lambda arrays, rest: rest.update(many)) < 2 * honest
+
+
+def test_a_coordinator_that_dies_remembers_the_noise() -> None:
+    shelf = Shelf()
+    before = between(list(noisy(3)), rounds=1, adapted=True, learning_rate=320.0, keep=shelf)
+    assert resumed(shelf, Standing(-1, {})).strength == before.strength > 0
 
 
 def test_no_site_counts_for_more_than_all_others() -> None:
@@ -420,6 +468,32 @@ def test_it_is_seen_which_way_sites_pull() -> None:
         f"site {one}": 3 for one in range(4)
     }
     assert standing.agreement["site 3"][0] < 0 < min(standing.agreement[f"site {one}"][0] for one in range(3))
+
+
+@pytest.mark.parametrize("bound", [None, 0.5])
+def test_what_each_site_pulled_adds_up_to_the_step(bound: float | None) -> None:
+    sites: list[Any] = linear(3)
+    sent: dict[tuple[int, int], Any] = {}
+    for place, site in enumerate(sites):
+
+        def train(weights: Any, asked: Round, usual: Any = site.train, place: int = place) -> Any:
+            arrays = usual(weights, asked)
+            if asked.number:
+                moved = (arrays["last.weight"] - weights["last.weight"]).ravel().astype(float)
+                sent[place, asked.number] = moved * min(1.0, (bound or np.inf) / np.linalg.norm(moved))
+            return arrays
+
+        site.train = train
+    standing = between(sites, rounds=3, bound=bound)
+    weights = [site.records / sum(one.records for one in sites) for site in sites]
+    for number in (1, 2, 3):
+        step = sum(weights[place] * sent[place, number] for place in range(3))
+        pulls = [standing.pull[f"site {place}"][number - 1] for place in range(3)]
+        expected = [weights[place] * np.dot(sent[place, number], step) for place in range(3)]
+        np.testing.assert_allclose(pulls, expected, rtol=1e-4)
+        assert sum(pulls) == pytest.approx(np.dot(step, step), rel=1e-4)
+    assert between(linear(3), rounds=1, rule="median").pull == {}
+    assert between(linear(3), rounds=1, bound=1.0, site_noise=0.1).pull == {}
 
 
 def test_flowers_own_loop_runs_on_the_grid() -> None:

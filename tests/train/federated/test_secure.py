@@ -25,6 +25,7 @@ from primum.train.federated.rounds import FederatedSettings
 from primum.train.federated.secure import (
     SECURE,
     SecureSettings,
+    masking,
     own_mask,
     packed,
     public_of,
@@ -47,6 +48,7 @@ class Hospital:
 
     def __init__(self, name: str, update: Arrays, records: int) -> None:
         self.name, self.update, self.records, self.patients = name, update, records, records
+        self.noise = 0.0
 
     def train(self, weights: Arrays, asked: Round) -> Arrays:
         return {name: weights[name] + self.update[name] for name in self.update}
@@ -658,3 +660,17 @@ def test_more_sites_than_fit_the_sum_are_refused() -> None:
     SETTINGS.require_room(255)
     with pytest.raises(InputError, match="do not fit"):
         SETTINGS.require_room(256)
+
+
+@pytest.mark.parametrize("sites", range(3, 60))
+def test_no_story_of_a_coordinator_makes_a_sum_of_fewer_sites(sites: int) -> None:
+    """The counting of docs/federated.md, and no threshold below that would do."""
+    most = min(15, (sites - 1) // 2 * 2 + 1)
+    for least in range(2, most + 1):
+        settings = masking(1.0, sites=sites, least=least)
+        count, needed = settings.neighbours, settings.threshold
+        fewest = [one + 1 - sites * (count - one) // one for one in range(count // 2 + 1, count + 1)]
+        assert needed + 1 - sites * (count - needed) // needed >= least
+        assert all(one < least for one in fewest[: needed - count // 2 - 1])
+    with pytest.raises(InputError, match=f"at most {most} can be held together"):
+        masking(1.0, sites=sites, least=most + 1)

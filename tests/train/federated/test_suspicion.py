@@ -19,6 +19,7 @@ from primum.train.federated.suspicion import (
     e_value,
     from_json,
     observe,
+    ranks,
     suspicions,
 )
 
@@ -180,6 +181,8 @@ def test_a_coordinator_that_is_started_again_goes_on_where_it_was() -> None:
     whole = seen(world, 8, "norm")
     first = seen(broken, 4, "norm")
     kept = from_json(json.loads(json.dumps(as_json(first), allow_nan=False)))
+    for site, told in ranks(first).items():
+        assert {**told, "e_value": first[site].e_value} == as_json(first)[site] and "e_value" not in told
     assert kept == first
     for number in range(4, 8):
         updates, recalls = broken.updates(), broken.recalls()

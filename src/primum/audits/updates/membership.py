@@ -13,6 +13,7 @@ import numpy as np
 
 from primum.fit.updates import Update
 from primum.records.histories import FloatArray
+from primum.records.ragged import IntArray
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,9 @@ def loss_scores(
     return found
 
 
-def guess_shares(shadows: FloatArray, shares: FloatArray, asked: FloatArray) -> FloatArray:
+def guess_shares(
+    shadows: FloatArray, shares: FloatArray, asked: FloatArray, *, folds: IntArray | None = None
+) -> FloatArray:
     """Guess what share of the cases behind an update has a property, from updates of known shares.
 
     Parameters
@@ -98,12 +101,16 @@ def guess_shares(shadows: FloatArray, shares: FloatArray, asked: FloatArray) -> 
         Of each shadow, between 0 and 1.
     asked : float64, shape (k, width)
         Updates of the sites.
+    folds : int64, shape (m,), or None
+        Shadows of one fold share cases and are left out together: what is learnt of a case by name helps to
+        guess them, and nobody else. None: each is of cases of its own.
 
     Returns
     -------
     float64, shape (k,)
-        Guesses of a ridge regression, its strength chosen by leaving out one shadow at a time.
+        Guesses of a ridge regression, its strength chosen by leaving out one fold at a time.
     """
+    folds = np.arange(len(shares)) if folds is None else folds
     centre, spread = shadows.mean(0), max(float(shadows.std()), 1e-300)
     rows, mean = (shadows - centre) / spread, float(shares.mean())
     # In the space of the shadows, which are few beside the numbers of an update.
@@ -112,9 +119,14 @@ def guess_shares(shadows: FloatArray, shares: FloatArray, asked: FloatArray) -> 
 
     def left_out(shrink: float) -> float:
         kept = vectors * (values / (values + shrink))
-        hat = (kept * vectors).sum(1) + 1 / len(shares)
-        residuals = (shares - mean - kept @ turned) / np.maximum(1 - hat, 1e-9)
-        return float(np.square(residuals).sum())
+        residuals = shares - mean - kept @ turned
+        # Of the regression and its mean together: what a fold would miss had it not been there.
+        hat = kept @ vectors.T + 1 / len(shares)
+        missed = [
+            np.linalg.solve((1 + 1e-9) * np.eye(len(part)) - hat[np.ix_(part, part)], residuals[part])
+            for part in (np.flatnonzero(folds == fold) for fold in np.unique(folds))
+        ]
+        return float(np.square(np.concatenate(missed)).sum())
 
     shrink = min(_SHRINK * max(float(values.mean()), 1e-300), key=left_out)
     weights = rows.T @ (vectors @ (turned / (values + shrink)))

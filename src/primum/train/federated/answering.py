@@ -4,8 +4,10 @@ from functools import partial
 
 from flwr.app import Message
 
+from primum.errors import InputError
 from primum.train.federated.local_grid import Answer
 from primum.train.federated.messages import asked_of, reply_content
+from primum.train.federated.secure import SECURE
 from primum.train.federated.sites import Site
 
 
@@ -15,7 +17,13 @@ def answer(site: Site) -> Answer:
 
 
 def _reply(site: Site, message: Message) -> Message:
+    if SECURE in message.content.config_records:
+        raise InputError(
+            "The coordinator asks for masked updates: start this site with --secure, as agreed on with the "
+            "others."
+        )
     weights, asked = asked_of(message)
     arrays = site.train(weights, asked)
-    content = reply_content(site.name, arrays, records=site.records, patients=site.patients)
+    counts = {"records": site.records, "patients": site.patients}
+    content = reply_content(site.name, arrays, **counts, noise=site.noise)
     return Message(content, reply_to=message)

@@ -212,6 +212,7 @@ class CountedSite:
     def __init__(self, site: Site, *, keep: Keep, rounds: int) -> None:
         self._site, self._keep, self._rounds = site, keep, rounds
         self.name, self.patients, self.records = site.name, site.patients, site.records
+        self.noise = site.noise
 
     def train(self, weights: Arrays, asked: Round) -> Arrays:
         """Answer a round that was not answered, or repeat the last answer to the same question.

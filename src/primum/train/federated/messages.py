@@ -1,6 +1,6 @@
 """What travels between hospitals and the coordinator: Flower's messages, and in them what is agreed.
 
-A site sends tensors of the names and shapes that it was sent, and three numbers about itself.
+A site sends tensors of the names and shapes that it was sent, its name, and three numbers about itself.
 """
 
 import io
@@ -22,7 +22,7 @@ from primum.errors import InputError
 from primum.train.federated.sites import Arrays, Round
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
-RECORDS, PATIENTS, SITE = "num-examples", "patients", "site"
+RECORDS, PATIENTS, NOISE, SITE = "num-examples", "patients", "noise", "site"
 # What Flower says of every message is not for whoever waits for a model.
 logging.getLogger("flwr").setLevel(logging.ERROR)
 # No hospital has as many.
@@ -38,12 +38,15 @@ class Reply:
     site : str
     arrays : mapping of str to float array
     records, patients : int
+    noise : float
+        See :class:`primum.train.federated.sites.Site`.
     """
 
     site: str
     arrays: Arrays
     records: int
     patients: int
+    noise: float = 0.0
 
 
 def arrays_record(arrays: Arrays) -> ArrayRecord:
@@ -77,12 +80,14 @@ def asked_of(message: Message) -> tuple[Arrays, Round]:
         ) from error
 
 
-def reply_content(site: str, arrays: Arrays, *, records: int, patients: int) -> RecordDict:
+def reply_content(
+    site: str, arrays: Arrays, *, records: int, patients: int, noise: float = 0.0
+) -> RecordDict:
     """Pack what a site answers."""
     return RecordDict(
         {
             ARRAYS: arrays_record(arrays),
-            METRICS: MetricRecord({RECORDS: records, PATIENTS: patients}),
+            METRICS: MetricRecord({RECORDS: records, PATIENTS: patients, NOISE: float(noise)}),
             CONFIG: ConfigRecord({SITE: site}),
         }
     )
@@ -100,13 +105,13 @@ def read_reply(content: RecordDict, *, expected: Mapping[str, tuple[int, ...]]) 
     Raises
     ------
     InputError
-        Other tensors, other shapes or types, numbers that are not finite, or a size that no hospital has.
+        Other tensors, shapes or types, numbers that are not finite, a size or noise that no hospital has.
     """
     name = "?"
     try:
         name = str(content.config_records[CONFIG][SITE])[:80]
         metrics = content.metric_records[METRICS]
-        records, patients = metrics[RECORDS], metrics[PATIENTS]
+        records, patients, noise = metrics[RECORDS], metrics[PATIENTS], metrics[NOISE]
         sent = content.array_records[ARRAYS]
         # Shapes are looked at before any tensor is unpacked.
         if {one: tuple(array.shape) for one, array in sent.items()} != dict(expected):
@@ -131,7 +136,9 @@ def read_reply(content: RecordDict, *, expected: Mapping[str, tuple[int, ...]]) 
         raise InputError(
             "{site} says it has a number of patients that no hospital has: it is left out.", site=name
         )
-    return Reply(name, arrays, *counts)
+    if not isinstance(noise, float) or not 0 <= noise < np.inf:
+        raise InputError("{site} says it adds noise that nobody can add: it is left out.", site=name)
+    return Reply(name, arrays, counts[0], counts[1], noise)
 
 
 def _numbers(data: bytes, shape: tuple[int, ...]) -> NDArray[np.floating]:

@@ -19,6 +19,7 @@ from primum.errors import InputError, MachineError
 from primum.fit.protocol import Keep
 from primum.train.accounting import Mechanism, PrivacyLedger, epsilon_spent
 from primum.train.federated.aggregation import Rule, aggregated, clipped
+from primum.train.federated.judge import Judge, changes
 from primum.train.federated.messages import (
     ARRAYS,
     METRICS,
@@ -30,19 +31,19 @@ from primum.train.federated.messages import (
 )
 from primum.train.federated.secure import SecureSettings
 from primum.train.federated.secure_coordinator import secure_round
-from primum.train.federated.sites import Arrays, Round
-from primum.train.federated.standing import Standing, put, resumed
+from primum.train.federated.sites import Arrays, Round, usual_rate
+from primum.train.federated.standing import Standing, noted, put, resumed
 from primum.train.federated.suspicion import observe
+from primum.train.private_linear import rate_under_noise
 
 Server = Literal["fedavg", "fedadam"]
 _MOMENTS = ("m_t", "v_t")
+_SILENT = "{site} fell silent: it is left out of this round."
 _SITE_DELTA, _BOUND_BEFORE = 1e-5, 1.0
-# Told of each round: its number, who answered, and a sentence on each site that was left out.
-Told = Callable[[int, Sequence[Reply], Sequence[str]], None]
+# Told of each round: its number, how many sites and records are in it, a sentence on each site left out.
+Told = Callable[[int, int, int, Sequence[str]], None]
 # Given the round, the weights that sites started from, and what they sent.
 Capture = Callable[[int, Arrays, Sequence[Reply]], None]
-# Change of each class's recall when an update alone is added to the weights.
-Recalls = Callable[[Arrays], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class FederatedSettings:
     site_noise : float
         Deviation of the noise that the coordinator adds to the sum, over `bound`: each site is promised
         something then. 0: none.
+    adapted : bool
+        Steps are of a length that suits the noise, where sites say in round 0 that they add some.
     averaged : bool
         The result is the mean of the weights after the second half of the rounds.
     seed : int
@@ -84,6 +87,7 @@ class FederatedSettings:
     malicious: int = 0
     bound: float | None = None
     site_noise: float = 0.0
+    adapted: bool = False
     averaged: bool = False
     seed: int = 0
 
@@ -98,9 +102,10 @@ def run_rounds(
     *,
     settings: FederatedSettings,
     before: Sequence[str] = (),
+    fixed: Sequence[str] = (),
     sites: int,
-    recalls: Recalls | None = None,
-    told: Told = lambda number, replies, left_out: None,
+    judge: Judge | None = None,
+    told: Told = lambda number, sites, records, left_out: None,
     capture: Capture = lambda number, weights, replies: None,
     keep: Keep | None = None,
     secure: SecureSettings | None = None,
@@ -114,12 +119,12 @@ def run_rounds(
     weights : mapping of str to array
         To start from: all that travels.
     settings : FederatedSettings
-    before : sequence of str
-        Tensors that are agreed on in a round 0 and then stay: the centre of features.
+    before, fixed : sequence of str
+        Tensors that are agreed on in a round 0 and then stay; that are sent and stay: scales of a table.
     sites : int
         How many must be there for a round to begin.
-    recalls, told, capture : callable
-        On cases that the coordinator holds; told what became of a round; given what was sent in it.
+    judge, told, capture
+        See there, or None; told what became of a round; given what was sent in it.
     keep : Keep or None
         Holds what lies there of the same training.
     secure : SecureSettings or None
@@ -136,26 +141,47 @@ def run_rounds(
     inner = _server(settings, sites, standing)
     while standing.number < settings.rounds:
         number = standing.number + 1
-        names = [name for name in standing.weights if (name in before) == (number == 0)]
-        asked = _asked(settings, number)
+        names = [name for name in standing.weights if (name in before) == (number == 0) and name not in fixed]
+        asked = _asked(settings, standing, number)
         messages = inner.configure_train(number, arrays_record(standing.weights), config_record(asked), grid)
         if secure is not None:
             how: Any = {"names": names, "settings": secure, "timeout": timeout}
-            mean, silent, _ = secure_round(grid, list(grid.get_node_ids()), standing.weights, asked, **how)
-            told(number, [], silent)
+            mean = _masked_mean(grid, standing.weights, asked, told, **how)
             standing = _summed(standing, mean, names, number, settings, inner)
         else:
             replies, left_out = _read(grid.send_and_receive(messages, timeout=timeout), standing, names)
-            told(number, replies, left_out)
+            told(number, len(replies), sum(reply.records for reply in replies), left_out)
             capture(number, standing.weights, replies)
             _require_enough(replies, number, sites)
-            standing = _after(standing, replies, names, number, settings, inner, recalls)
+            standing = _after(standing, replies, names, number, settings, inner, judge)
         put(keep, standing)
     return standing
 
 
-def _asked(settings: FederatedSettings, number: int) -> Round:
-    return Round(number, settings.epochs, settings.learning_rate, settings.proximal, settings.seed + number)
+def _masked_mean(grid: Grid, weights: Arrays, asked: Round, told: Told, **how: Any) -> Arrays:
+    nodes = list(grid.get_node_ids())
+    mean, silent, records = secure_round(grid, nodes, weights, asked, **how)
+    told(asked.number, len(nodes) - len(silent), records, [_SILENT.format(site=one) for one in silent])
+    return mean
+
+
+def _asked(settings: FederatedSettings, standing: Standing, number: int) -> Round:
+    rate = rate_of(settings, standing)
+    return Round(number, settings.epochs, rate, settings.proximal, settings.seed + number)
+
+
+def rate_of(settings: FederatedSettings, standing: Standing) -> float:
+    """Return the learning rate of the sites; one that suits the noise, where they said that they add some."""
+    if not settings.adapted or not standing.strength:
+        return settings.learning_rate
+    # With noise a site takes one step a round, as in one place.
+    return rate_under_noise(usual_rate(1), standing.strength)
+
+
+def _strength(replies: Sequence[Reply]) -> float:
+    """Deviation of the noise in the mean gradient of all sites, whatever a few of them claim."""
+    patients = _capped([reply.patients for reply in replies]).sum()
+    return float(np.median([reply.noise for reply in replies]) * len(replies) ** 0.5 / patients)
 
 
 def _require_enough(replies: Sequence[Reply], number: int, sites: int) -> None:
@@ -241,7 +267,7 @@ def _after(
     number: int,
     settings: FederatedSettings,
     inner: FedAvg,
-    recalls: Recalls | None,
+    judge: Judge | None,
 ) -> Standing:
     start = _flat(standing.weights, names)
     updates = np.stack([_flat(reply.arrays, names) - start for reply in replies])
@@ -250,14 +276,19 @@ def _after(
         # Means of vectors of norm 1: no longer than that, but for the noise of sites.
         step = _step(updates, replies, settings, bound=_BOUND_BEFORE if settings.site_noise else None)
         agreed = _shaped(start + step, standing.weights, names)
-        return replace(standing, number=0, weights={**standing.weights, **agreed}, sizes=sizes)
+        known = {**standing.weights, **agreed}
+        return replace(standing, number=0, weights=known, sizes=sizes, strength=_strength(replies))
     named = {reply.site: update for reply, update in zip(replies, updates, strict=True)}
-    told = None if recalls is None else _changes(recalls, standing.weights, names, named)
+    judged = {} if judge is None else _judged(judge, standing.weights, names, named)
     step = _step(updates, replies, settings, bound=settings.bound)
     stepped = _stepped(standing, step, names, number, settings, inner)
-    history = observe(standing.history, named, number=number, recalls=told)
-    agreement = _agreement(standing.agreement, list(named), updates, step, number)
-    return replace(stepped, history=history, sizes=sizes, agreement=agreement)
+    history = observe(standing.history, named, number=number, **judged)
+    lengths = np.linalg.norm(updates, axis=1) * np.linalg.norm(step)
+    cosines = updates @ step / np.maximum(lengths, 1e-300)
+    agreement, pull = noted(standing.agreement, list(named), cosines, number), standing.pull
+    if settings.rule == "mean" and not settings.site_noise:
+        pull = noted(pull, list(named), _pulls(updates, replies, settings, step), number)
+    return replace(stepped, history=history, sizes=sizes, agreement=agreement, pull=pull)
 
 
 def _summed(
@@ -315,20 +346,16 @@ def _step(
     return aggregated(updates, _weights(replies), rule=settings.rule, malicious=settings.malicious)
 
 
-def _agreement(
-    known: Mapping[str, tuple[float, ...]],
-    sites: Sequence[str],
+def _pulls(
     updates: NDArray[np.float64],
+    replies: Sequence[Reply],
+    settings: FederatedSettings,
     step: NDArray[np.float64],
-    number: int,
-) -> dict[str, tuple[float, ...]]:
-    lengths = np.linalg.norm(updates, axis=1) * np.linalg.norm(step)
-    cosines = dict(zip(sites, updates @ step / np.maximum(lengths, 1e-300), strict=True))
-    silent = (float("nan"),)
-    return {
-        site: (*known.get(site, silent * (number - 1)), float(cosines.get(site, silent[0])))
-        for site in {**known, **cosines}
-    }
+) -> NDArray[np.float64]:
+    """How far along the step each update moved it as it was shortened and weighted, shape (sites,)."""
+    taken = updates if settings.bound is None else clipped(updates, settings.bound)
+    weights = _weights(replies)
+    return np.asarray(weights / weights.sum() * (taken @ step))
 
 
 def _through(inner: FedAvg, standing: Standing, agreed: Arrays, number: int) -> Arrays:
@@ -341,17 +368,22 @@ def _through(inner: FedAvg, standing: Standing, agreed: Arrays, number: int) -> 
 
 
 def _weights(replies: Sequence[Reply]) -> NDArray[np.float64]:
-    """Count each site by its records, but none for more than all others: a site says itself how many."""
-    records = np.array([reply.records for reply in replies], np.float64)
-    return np.minimum(records, records.sum() - records) if len(records) > 1 else records
+    """Count each site by its records."""
+    return _capped([reply.records for reply in replies])
 
 
-def _changes(
-    recalls: Recalls, weights: Arrays, names: Sequence[str], updates: Mapping[str, NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    before, start = recalls(weights), _flat(weights, names)
-    each = {site: _shaped(start + update, weights, names) for site, update in updates.items()}
-    return {site: recalls({**weights, **after}) - before for site, after in each.items()}
+def _capped(counts: Sequence[int]) -> NDArray[np.float64]:
+    """Count no site for more than all others: a site says itself how many."""
+    said = np.array(counts, np.float64)
+    return np.minimum(said, said.sum() - said) if len(said) > 1 else said
+
+
+def _judged(
+    judge: Judge, weights: Arrays, names: Sequence[str], updates: Mapping[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    start = _flat(weights, names)
+    after = {site: _shaped(start + update, weights, names) for site, update in updates.items()}
+    return {"recalls": changes(judge, weights, after), "span": judge.span(weights)}
 
 
 def _flat(weights: Arrays, names: Sequence[str]) -> NDArray[np.float64]:

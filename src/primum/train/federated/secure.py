@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Words = NDArray[np.uint64]
 SECURE, MASKED = "secure", "masked"
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,44 @@ class SecureSettings:
             )
 
 
+def masking(bound: float, *, sites: int, least: int = 2, before: bool = True) -> SecureSettings:
+    """Choose how sites hide among each other: the same at both ends, from what was agreed.
+
+    A neighbour opens at most `neighbours - threshold` keys, so that a coordinator that tells sites different
+    stories of who fell silent opens at most ``sites * (neighbours - threshold) / threshold`` of them, and of
+    the `threshold + 1` sites that hide together no more can be taken out of the sum.
+
+    Parameters
+    ----------
+    bound : float
+        Largest norm of an update.
+    sites : int
+        That have the secret; 15 of them hide among 14, and five may fall silent.
+    least : int
+        Fewest sites in a sum, whatever the coordinator says; more: fewer may fall silent.
+    before : bool
+        Whether a round 0 agrees on means of unit vectors, whatever the bound of updates.
+
+    Raises
+    ------
+    InputError
+        Too few sites, or no bound.
+    """
+    if sites < _FEWEST:
+        raise InputError("Secure aggregation needs three sites or more, not {sites}.", sites=sites)
+    neighbours = min(14, (sites - 1) // 2 * 2)
+    for threshold in range(neighbours // 2 + 1, neighbours + 1):
+        opened = sites * (neighbours - threshold) // threshold
+        if threshold + 1 - opened >= least:
+            return SecureSettings(bound, 1.0 if before else bound, neighbours, threshold)
+    raise InputError(
+        "Of {sites} sites at most {most} can be held together in every sum: ask for no more with "
+        "--least-sites.",
+        sites=sites,
+        most=neighbours + 1,
+    )
+
+
 def require_summable(settings: FederatedSettings, *, detector: bool = False) -> None:
     """Refuse what cannot be done with nothing but the sum of updates.
 
@@ -121,7 +160,7 @@ def require_summable(settings: FederatedSettings, *, detector: bool = False) -> 
     Raises
     ------
     InputError
-        A rule that looks at each update, the detector, or no bound.
+        A rule that looks at each update, the detector, noise for each site, or no bound.
     """
     if settings.rule != "mean":
         raise InputError(
@@ -134,6 +173,11 @@ def require_summable(settings: FederatedSettings, *, detector: bool = False) -> 
         raise InputError(
             "Who is malicious is told from the updates of single sites, and secure aggregation shows the "
             "coordinator nothing but their sum: give up one of the two."
+        )
+    if settings.site_noise:
+        raise InputError(
+            "With secure aggregation nobody sees what one site sends: leave out {option}.",
+            option="--site-noise",
         )
     if settings.bound is None:
         raise InputError("Secure aggregation needs a bound on the norm of updates: give --clip-updates.")

@@ -104,7 +104,7 @@ def secure_round(
     total: Words = np.stack(list(sent.values())).sum(axis=0)
     total -= _masks(session, known, near, sent, secrets, count=len(total))
     mean, records = mean_of(total, len(sent), settings=settings, number=asked.number)
-    silent = [known[node].site if node in known else f"node {node}" for node in nodes if node not in sent]
+    silent = [session.called(node, known) for node in nodes if node not in sent]
     return shaped(mean, {name: weights[name] for name in names}), sorted(silent), records
 
 
@@ -133,6 +133,13 @@ class _Session:
                 if node in told and node not in answers and not message.has_error():
                     answers[node] = read(message.content, node)
         return {node: answers[node] for node in told if node in answers}
+
+    def called(self, node: int, known: Mapping[int, _Keys]) -> str:
+        """Name a site as it does itself; between machines the grid knows whose key is registered."""
+        if node in known:
+            return known[node].site
+        names: Mapping[int, str] = getattr(self.grid, "names", {})
+        return names.get(node, f"node {node}")
 
     def require(self, counts: Sequence[int]) -> None:
         if min(counts, default=0) < self.settings.threshold:

@@ -58,10 +58,16 @@ class SecureAnswer:
         InputError
             The coordinator asks for what was not agreed, or says two things at a time.
         """
+        if SECURE not in message.content.config_records:
+            raise InputError(
+                "The coordinator asks {site} for an update in the clear, and --secure was agreed on: nothing "
+                "is sent. Start the coordinator with --secure.",
+                site=self._site.name,
+            )
         stages = {"keys": self._keys, "shares": self._shares, "update": self._update, "unmask": self._unmask}
         # Taken away: no stage of a session is answered twice.
         state: dict[str, Any] = dict(self._held.config_records.pop(SECURE, {}))
-        said: dict[str, Any] = dict(message.content.config_records.get(SECURE, {}))
+        said: dict[str, Any] = dict(message.content.config_records[SECURE])
         stage, session = str(said.get("stage")), said.get("session")
         if stage == "keys" and isinstance(session, bytes):
             state = {"session": session, "due": "keys"}

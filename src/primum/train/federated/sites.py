@@ -17,6 +17,7 @@ from primum.fit.networks import ScatteringNetwork
 from primum.models.torch_door import TorchClassifier
 from primum.records.cases import Cases
 from primum.train.accounting import Mechanism, PrivacyLedger, Unit, epsilon_spent
+from primum.train.federated.suspicion import RATE_OF_SEVERAL
 from primum.train.private import PrivateSettings
 from primum.train.private_linear import LinearSettings, clipped_sum, mechanisms_of, units_of
 
@@ -55,11 +56,15 @@ class Site(Protocol):
     name : str
     patients, records : int
         Who trains there.
+    noise : float
+        Deviation of what is added to the sum of their gradients, of which the length of a step must know; 0:
+        nothing, or steps that do not depend on it. It follows from what was promised, and is no secret.
     """
 
     name: str
     patients: int
     records: int
+    noise: float
 
     def train(self, weights: Arrays, asked: Round) -> Arrays:
         """Learn from the site's patients and return the tensors that were agreed on."""
@@ -99,7 +104,7 @@ class NetworkSite:
         unit: Unit = "patient",
     ) -> None:
         self.name, self.learner, self.model, self.private = name, learner, model, private
-        self.loop, self._unit = loop, unit
+        self.loop, self._unit, self.noise = loop, unit, 0.0
         self.patients, self.records = len(learner.patients), learner.records
 
     def train(self, weights: Arrays, asked: Round) -> Arrays:
@@ -115,7 +120,15 @@ class NetworkSite:
             learner = replace(self.learner, validation=None, recipe=replace(self.learner.recipe, loop=loop))
             with near(module, asked.proximal):
                 learner.fit(self.model, learner.patients, epochs=asked.epochs, seed=asked.seed)
-        return {name: value.numpy().copy() for name, value in module.state_dict().items() if name in weights}
+        learnt = module.named_parameters()
+        return {name: value.detach().numpy().copy() for name, value in learnt if name in weights}
+
+    def pace(self, epochs: int) -> tuple[int, int]:
+        """Return the steps of a round, and how many records (patients, under noise) one of them takes."""
+        if self.private is not None:
+            return self.private.steps, self.private.expected_batch
+        batch = min(self.loop.batch, self.learner.samples)
+        return epochs * -(-self.learner.samples // batch), batch
 
     def ledger(self, rounds: int) -> PrivacyLedger | None:
         """See :class:`Site`."""
@@ -154,6 +167,7 @@ class LinearSite:
         self._truth = np.eye(len(model.classes), dtype=np.float32)[self._units.labels]
         self._promised = mechanisms_of(settings)
         self._noise = [one.noise_multiplier for one in self._promised] or [0.0, 0.0]
+        self.noise = self._noise[1] * settings.clip
         self._centred: tuple[bytes, Any] = b"", self._units
 
     def train(self, weights: Arrays, asked: Round) -> Arrays:
@@ -167,16 +181,18 @@ class LinearSite:
         sample = self._from(weights["centre"])
         layer = np.array(weights["last.weight"], np.float32)
         clip = self.settings.clip if self._promised else inf
-        # Each of them would be a step to pay for.
-        steps = 1 if self._promised else asked.epochs
-        for _ in range(steps):
+        for _ in range(self.pace(asked.epochs)[0]):
             residuals = softmax(sample.features @ layer.T, axis=1) - self._truth
             gradient: NDArray[Any] = clipped_sum(sample, residuals, clip)
             if self._promised:
-                gradient = gradient + self._noise[1] * clip * random.standard_normal(layer.shape)
+                gradient = gradient + self.noise * random.standard_normal(layer.shape)
             pull = asked.proximal * (layer - weights["last.weight"])
             layer = (layer - asked.learning_rate * (gradient / self.patients + pull)).astype(np.float32)
         return {"last.weight": layer}
+
+    def pace(self, epochs: int) -> tuple[int, int]:
+        """Return the steps of a round, each over all records; with noise each would be a step to pay for."""
+        return 1 if self._promised else epochs, self.records
 
     def ledger(self, rounds: int) -> PrivacyLedger | None:
         """See :class:`Site`; a round is a step."""
@@ -195,6 +211,11 @@ class LinearSite:
             features = self._module.from_centre(torch.from_numpy(self._units.features)).numpy()
             self._centred = known, replace(self._units, features=features)
         return self._centred[1]
+
+
+def usual_rate(steps: int) -> float:
+    """Return how long steps of a linear layer are without noise, by how many a site takes in a round."""
+    return LinearSettings().learning_rate if steps == 1 else RATE_OF_SEVERAL
 
 
 def _seed(seed: int | None, number: int) -> int | None:
@@ -234,6 +255,13 @@ def travelling(module: nn.Module) -> tuple[Arrays, tuple[str, ...]]:
     if isinstance(module, ScatteringNetwork):
         return {"centre": state["centre"], "last.weight": np.zeros_like(state["last.weight"])}, ("centre",)
     return {name: value for name, value in state.items() if value.dtype.kind == "f"}, ()
+
+
+def fixed_in(module: nn.Module) -> tuple[str, ...]:
+    """Return which of the weights that travel no site answers with: the scales that a table came with."""
+    weights, before = travelling(module)
+    learnt = dict(module.named_parameters())
+    return tuple(name for name in weights if name not in learnt and name not in before)
 
 
 def load(module: nn.Module, weights: Arrays) -> None:

@@ -47,6 +47,9 @@ _SHARPER = 1.6
 # 1,300. Malicious: fitted to no attack.
 _HONEST = np.array([0.75, 0.065, 0.015, 0.004, 0.0002])
 _MALICIOUS = np.array([0.1, 0.1, 0.15, 0.15, 0.5])
+# Steps of a linear layer over features in a round without noise, and how long each is, of several: so trained
+# the honest sites that filled the urn, and so those that judged it.
+STEPS_APART, RATE_OF_SEVERAL = 5, 80.0
 # Fewer sites cannot say who stands out; on fewer rounds of standing out nobody is accused.
 FEWEST_SITES, FEWEST_ROUNDS = 5, 3
 _ALMOST_ONE, _TINY = 1 - 1e-6, 1e-300
@@ -270,6 +273,14 @@ def accused(history: History, *, alpha: float = 0.05) -> list[Suspicion]:
 def as_json(history: History) -> dict[str, dict[str, Any]]:
     """Return what JSON can hold, for a coordinator that may be started again."""
     return {site: asdict(record) for site, record in history.items()}
+
+
+def ranks(history: History) -> dict[str, dict[str, Any]]:
+    """Return what JSON can hold of what was seen, without e-values: they hold for some trainings alone."""
+    return {
+        site: {name: value for name, value in one.items() if name != "e_value"}
+        for site, one in as_json(history).items()
+    }
 
 
 def from_json(held: Mapping[str, Mapping[str, Any]]) -> History:
