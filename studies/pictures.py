@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image, ImageChops
 
+from primum.evidence.documents import read_audit
 from primum.report.beyond import Part, beyond, is_beyond
-from primum.report.files import read_audit
 from primum.report.html import render
 from primum.report.language import Code, Language
 

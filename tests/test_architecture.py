@@ -21,8 +21,10 @@ DIRECTLY = {
     "audits": {"fit"},
     "train": {"fit"},
     "report": {"evidence"},
-    "workflows": {"audits", "train", "report"},
-    "cli": {"workflows", "report"},
+    "trail": {"evidence"},
+    "release": {"trail"},
+    "workflows": {"audits", "train", "report", "release"},
+    "cli": {"workflows", "report", "release"},
 }
 TORCH_FOLDERS = {"models", "fit", "audits", "train"}
 TORCH = {"torch", "transformers", "safetensors", "opacus"}

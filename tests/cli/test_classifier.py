@@ -22,6 +22,7 @@ from tests.cli.test_resume import PROCESSES
 from tests.conformance.classifiers import served
 
 from primum.cli.main import run
+from primum.evidence.documents import read_audit
 from primum.evidence.rules import TESTS
 from primum.fit.classifier_recipe import ClassifierRecipe, save_classifier
 from primum.fit.loop import LoopSettings
@@ -34,7 +35,6 @@ from primum.records.cases import Cases, join_cases
 from primum.records.synthetic_cases import split_patients, synthetic_images, synthetic_table, table_schema
 from primum.records.synthetic_cases.images import IMAGE_CLASSES
 from primum.records.synthetic_cases.table import TABLE_CLASSES
-from primum.report.files import read_audit
 from primum.report.html import render
 from primum.report.language import Language
 

@@ -13,8 +13,8 @@ from tests.cli.conftest import Place, Refused
 import primum
 from primum.cli.main import run
 from primum.errors import InputError
+from primum.evidence.documents import read_audit
 from primum.evidence.finding import Finding
-from primum.report.files import read_audit
 from primum.report.html import render
 from primum.report.language import Language
 

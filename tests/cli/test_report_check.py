@@ -12,10 +12,10 @@ from tests.cli.conftest import Place
 from tests.report import samples
 
 from primum.cli.main import run
+from primum.evidence.signature import read_public_key, sign, signed_bytes
 from primum.report.check import check
 from primum.report.files import write_audit
 from primum.report.language import Language
-from primum.report.signature import read_public_key, sign, signed_bytes
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 _PEM, _PKCS8, _PLAIN = form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()

@@ -12,6 +12,7 @@ import pytest
 
 from primum.cli.main import run
 from primum.evidence.audit import Audit
+from primum.evidence.documents import read_audit
 from primum.evidence.finding import Finding
 from primum.evidence.rules import RULES_OF
 from primum.models.causal import CausalModel
@@ -19,7 +20,6 @@ from primum.models.doors import open_model
 from primum.records.histories import FloatArray
 from primum.records.meds import MedsFolder
 from primum.records.tokens import TokenBatch
-from primum.report.files import read_audit
 from primum.workflows.audit import run_audit
 from primum.workflows.command import audit_plan
 

@@ -16,12 +16,12 @@ import pytest
 from tests import tiny
 
 from primum.evidence.audit import Audit
+from primum.evidence.documents import read_audit
 from primum.evidence.rules import RULES_OF
 from primum.models.doors import open_model
 from primum.records.fhir import subject_id_of
 from primum.records.histories import Histories, InMemory, Records, concatenate
 from primum.records.opened import open_records
-from primum.report.files import read_audit
 from primum.workflows.audit import run_audit
 from primum.workflows.command import audit_plan
 

@@ -19,6 +19,7 @@ import primum
 from primum.cli.main import run
 from primum.errors import InputError, ModelError
 from primum.evidence.audit import Audit
+from primum.evidence.documents import read_audit
 from primum.evidence.finding import Finding
 from primum.models.doors import open_model
 from primum.models.opened import OpenedModel
@@ -27,7 +28,6 @@ from primum.models.wire_address import server_at
 from primum.models.wire_connection import WireConnection
 from primum.records.histories import InMemory
 from primum.records.tokens import TokenBatch
-from primum.report.files import read_audit
 
 LENGTHS = [5, 0, 1, 64, 65, 130, 2, 30]
 # Not sys.modules[...] = None: scipy looks whether torch is there, and takes None for it.

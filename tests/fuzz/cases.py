@@ -19,7 +19,8 @@ from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import READERS, Reader
 
 from primum.errors import PrimumError
-from primum.report.language import Language, clean_text
+from primum.evidence.text import clean_text
+from primum.report.language import Language
 
 SECONDS, MEBIBYTES = 10, 768
 _LANGUAGES = Language("en"), Language("fr")

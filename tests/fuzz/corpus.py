@@ -24,6 +24,7 @@ from primum.evidence.contrast import Frame
 from primum.evidence.identity import ModelRef
 from primum.evidence.measured import Curve, Guesses, Measured
 from primum.evidence.membership import CanaryScores, PatientScores
+from primum.evidence.signature import sign
 from primum.models.hf_folder import save_folder
 from primum.records.histories import Histories
 from primum.records.opened import open_records
@@ -32,7 +33,6 @@ from primum.records.tokenizer import Tokenizer
 from primum.records.vocabulary import Vocabulary
 from primum.report.files import write_audit
 from primum.report.language import Language
-from primum.report.signature import sign
 from primum.workflows.confidential import write_measurements
 
 SECRET = 777_000_111

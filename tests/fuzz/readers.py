@@ -20,6 +20,8 @@ from tests.fuzz.corpus import SECRET, TOKENS, Files
 
 from primum.cli.main import run
 from primum.errors import InputError
+from primum.evidence.documents import read_audit
+from primum.evidence.signature import read_private_key, read_public_key
 from primum.models import wire_connection
 from primum.models.doors import open_model
 from primum.models.opened import OpenedModel
@@ -33,10 +35,8 @@ from primum.records.tokenizer import Tokenizer
 from primum.records.tokens import TokenBatch
 from primum.records.vocabulary import Vocabulary
 from primum.report.check import VALID, check
-from primum.report.files import read_audit
 from primum.report.language import Language
 from primum.report.show import summary_table
-from primum.report.signature import read_private_key, read_public_key
 from primum.workflows.recompute import recompute
 
 

@@ -14,10 +14,11 @@ from tests.report import samples
 from primum.errors import InputError
 from primum.evidence.audit import Audit
 from primum.evidence.canonical import canonical_bytes, plain
+from primum.evidence.documents import read_audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import HARM_WORDS, Finding, Message, Series
 from primum.report import files
-from primum.report.files import read_audit, write_audit
+from primum.report.files import write_audit
 from primum.report.language import Language
 
 SCHEMA = json.loads((Path(files.__file__).parent / "findings.schema.json").read_text(encoding="utf-8"))

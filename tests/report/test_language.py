@@ -7,7 +7,8 @@ from tests.report.messages import french, spoken
 
 import primum
 from primum.errors import InputError
-from primum.report.language import Code, Language, clean_text, preferred_language
+from primum.evidence.text import clean_text
+from primum.report.language import Code, Language, preferred_language
 from primum.report.literature import CITATIONS
 
 FRENCH, ENGLISH = Language("fr"), Language("en")

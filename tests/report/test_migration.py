@@ -9,8 +9,8 @@ import pytest
 from primum.cli.main import run
 from primum.evidence.audit import SCHEMA
 from primum.evidence.canonical import canonical_bytes
+from primum.evidence.documents import read_audit
 from primum.evidence.rules import TESTS, family_of
-from primum.report.files import read_audit
 from primum.workflows.recompute import recompute
 
 FIXTURES = Path(__file__).parent / "fixtures"

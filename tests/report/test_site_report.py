@@ -9,7 +9,8 @@ from tests.report import site_samples
 from tests.report.test_html import Page
 
 from primum.errors import InputError
-from primum.report.language import Code, Language, clean_text
+from primum.evidence.text import clean_text
+from primum.report.language import Code, Language
 from primum.report.site_report import page_of, render_sites
 
 CODES: tuple[Code, ...] = ("en", "fr")

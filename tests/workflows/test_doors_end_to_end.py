@@ -18,6 +18,7 @@ from tests.examples.test_wire_server import WITHOUT_TORCH
 from primum.cli.main import run
 from primum.evidence.audit import Audit
 from primum.evidence.claims import columns_of
+from primum.evidence.documents import read_audit
 from primum.evidence.finding import Finding
 from primum.evidence.rules import TESTS
 from primum.fit.causal_recipe import SmallCausalRecipe
@@ -32,7 +33,6 @@ from primum.records.histories import FloatArray, InMemory, concatenate
 from primum.records.meds import MedsFolder
 from primum.records.synthetic import SyntheticSettings, synthetic_cohort
 from primum.records.tokens import TokenBatch
-from primum.report.files import read_audit
 from primum.workflows.audit import run_audit
 from primum.workflows.command import audit_plan
 from primum.workflows.plan import AuditResult

@@ -13,6 +13,7 @@ from primum.audits.updates.record_sets import RecordGallery, likelier_after, tok
 from primum.cli.main import run
 from primum.errors import InputError, RecordsError
 from primum.evidence.audit import Audit
+from primum.evidence.documents import read_audit
 from primum.evidence.measured import BoolArray
 from primum.evidence.shares import share_p_value
 from primum.fit.causal_recipe import SmallCausalRecipe
@@ -24,7 +25,6 @@ from primum.models.hf_folder import save_folder
 from primum.models.opened import OpenedModel
 from primum.records.meds import MedsFolder
 from primum.records.tokens import Kind, TokenBatch, join_tokens
-from primum.report.files import read_audit
 from primum.workflows.inspect_record_updates import inspect_record_updates
 
 SIDE, EMBEDDING = 60, "model.embed_tokens.weight"

@@ -15,6 +15,7 @@ from torch import nn
 from primum.cli.inspect_updates import inspect_updates_command
 from primum.errors import InputError, ModelError
 from primum.evidence.audit import Audit
+from primum.evidence.documents import read_audit
 from primum.evidence.finding import Finding
 from primum.evidence.identity import ModelRef
 from primum.fit.networks import build_network
@@ -25,7 +26,6 @@ from primum.models.torch_door import TorchClassifier
 from primum.records.case_folder import CaseFolder, open_cases
 from primum.records.case_writer import write_cases
 from primum.records.cases import Cases
-from primum.report.files import read_audit
 from primum.workflows.inspect_updates import inspect_updates
 from primum.workflows.update_findings import mean_of_sites
 

@@ -106,7 +106,7 @@ def _carry_out(
     key: Path | None,
     language: Language,
 ) -> "Audit":
-    from primum.report.signature import read_private_key
+    from primum.evidence.signature import read_private_key
     from primum.workflows.kept_folder import keeping, key_of
     from primum.workflows.outputs import whole_folder, write_result
 

@@ -10,7 +10,8 @@ import typer
 from primum.cli import federated_options, options, train_options
 from primum.cli.log import write_line
 from primum.errors import InputError
-from primum.report.language import Language, clean_text, message, preferred_language
+from primum.evidence.text import clean_text
+from primum.report.language import Language, message, preferred_language
 
 _LEAST = 2
 # Shown beside `simulate`.

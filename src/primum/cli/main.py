@@ -9,7 +9,8 @@ from pathlib import Path
 
 from primum.cli.log import write_line
 from primum.errors import MachineError, PrimumError
-from primum.report.language import Language, clean_text, preferred_language
+from primum.evidence.text import clean_text
+from primum.report.language import Language, preferred_language
 
 _BUG = 70
 _PACKAGE = Path(__file__).parents[1]

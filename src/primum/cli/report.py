@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 
 from primum.cli import options
-from primum.report.language import Language, clean_text, message, preferred_language
+from primum.evidence.text import clean_text
+from primum.report.language import Language, message, preferred_language
 
 HELP = message(
     "Print the answer and every finding of an audit, in French or English.\n\n"
@@ -42,7 +43,7 @@ def show(
     ] = None,
 ) -> int:
     """Read an audit back and print it."""
-    from primum.report.files import read_audit
+    from primum.evidence.documents import read_audit
     from primum.report.html import render
     from primum.report.show import summary_table
     from primum.workflows.outputs import replace_file
@@ -62,8 +63,8 @@ def check(
     lang: options.Lang = None,
 ) -> int:
     """Say whether the files are what was signed."""
+    from primum.evidence.signature import read_public_key
     from primum.report.check import check
-    from primum.report.signature import read_public_key
 
     checked = check(directory, read_public_key(public_key) if public_key else None)
     print(Language(lang or preferred_language()).text(checked.sentence, files=", ".join(checked.files)))

@@ -7,6 +7,7 @@ from primum.evidence.finding import Finding, Scalar
 from primum.evidence.identity import ModelRef
 
 SCHEMA = "1.0"
+FINDINGS, REPORT, RUN = "findings.json", "report.html", "run.json"
 
 
 @dataclass(frozen=True)

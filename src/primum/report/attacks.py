@@ -8,8 +8,9 @@ from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
 from primum.evidence.rules import RULES, family_of
+from primum.evidence.text import clean_text
 from primum.report import classifier_words, sentences, updates_words
-from primum.report.language import Language, clean_text, message
+from primum.report.language import Language, message
 
 _TITLES = {
     "trajectory": message("Continuing a record"),

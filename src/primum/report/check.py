@@ -7,10 +7,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from primum.errors import InputError
+from primum.evidence.audit import FINDINGS, REPORT
+from primum.evidence.documents import read_as
 from primum.evidence.identity import file_digest
-from primum.report.files import FINDINGS, REPORT, read_as
-from primum.report.language import clean_text, message
-from primum.report.signature import SIGNATURE, Signature, signed_bytes
+from primum.evidence.signature import SIGNATURE, Signature, signed_bytes
+from primum.evidence.text import clean_text
+from primum.report.language import message
 
 VALID, ALTERED, UNSIGNED = 0, 1, 3
 

@@ -9,11 +9,12 @@ from markupsafe import Markup
 from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
+from primum.evidence.text import clean_text
 from primum.report import advice, answers, plots, sentences
 from primum.report.attacks import attacks, estimate_of
 from primum.report.beyond import beyond, leading, privacy_of, steps_of, whole_answer
 from primum.report.figures import figures, grouped, is_by_group
-from primum.report.language import NOTHING, Language, clean_text, message
+from primum.report.language import NOTHING, Language, message
 from primum.report.literature import CITATIONS
 from primum.report.pages import templates
 from primum.report.summary import summary

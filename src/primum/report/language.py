@@ -7,7 +7,6 @@ in memory: there is no second, binary copy that could disagree with it.
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +22,7 @@ from babel.messages.pofile import read_po
 from babel.support import Translations
 
 from primum.errors import PrimumError
+from primum.evidence.text import clean_text
 
 Code = Literal["fr", "en"]
 NOTHING = "–"
@@ -32,18 +32,6 @@ _NARROW, _WIDE = "\u202f", "\u00a0"
 def message(sentence: str) -> str:
     """Mark a sentence for translation where it is defined; :meth:`Language.text` says it later."""
     return sentence
-
-
-def clean_text(value: object) -> str:
-    r"""Drop what can change how text is shown: control, format, bidirectional and unassigned characters.
-
-    Examples
-    --------
-    >>> clean_text("site\x1b[31m\u202eB\nC")
-    'site[31mB C'
-    """
-    spaced = re.sub(r"[\t\n\r\f\v\u2028\u2029]+", " ", str(value))
-    return "".join(letter for letter in spaced if not unicodedata.category(letter).startswith("C"))
 
 
 def preferred_language() -> Code:

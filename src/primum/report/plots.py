@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Series
-from primum.report.language import Language, clean_text, message
+from primum.evidence.text import clean_text
+from primum.report.language import Language, message
 
 # Okabe and Ito's palette, darkened where thin lines need it: told apart by every kind of colour vision.
 INK, MUTED, BLUE, ORANGE, BAND = "#1d2733", "#5d6975", "#0b5fa5", "#b54708", "#dfe5ea"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message
+from primum.evidence.text import clean_text
 from primum.report import classifier_words, observed_words
 from primum.report.glossary import AUC_WORSE, QUANTITIES, TESTS, Quantity
-from primum.report.language import NOTHING, Language, clean_text, message
+from primum.report.language import NOTHING, Language, message
 
 
 @dataclass(frozen=True)

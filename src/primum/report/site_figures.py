@@ -9,9 +9,10 @@ from markupsafe import Markup
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 
+from primum.evidence.text import clean_text
 from primum.report import plots
 from primum.report.figures import Plot
-from primum.report.language import NOTHING, Language, clean_text, message
+from primum.report.language import NOTHING, Language, message
 from primum.report.plots import BAND, BLUE, INK, MUTED, ORANGE
 
 Told = Mapping[str, Any]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from primum.errors import InputError
+from primum.evidence.text import clean_text
 from primum.report import site_figures, site_words
 from primum.report.figures import Plot
-from primum.report.language import Language, clean_text, message
+from primum.report.language import Language, message
 from primum.report.pages import templates
 from primum.report.site_words import SITES_FILE
 

@@ -19,6 +19,7 @@ from primum.evidence.audit import SCHEMA
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.claims import Measurements, Overlap, columns_of
 from primum.evidence.contrast import Frame
+from primum.evidence.documents import read_as
 from primum.evidence.finding import Message, Scalar
 from primum.evidence.measured import Curve, FloatArray, Guesses, IntArray, Measured
 from primum.evidence.membership import (
@@ -29,9 +30,8 @@ from primum.evidence.membership import (
     combined_score,
 )
 from primum.evidence.rules import RULES
+from primum.evidence.text import clean_text
 from primum.records.parquet_columns import write_parquet
-from primum.report.files import read_as
-from primum.report.language import clean_text
 from primum.workflows.confidential_observed import KeptObserved, read_observed, write_observed
 from primum.workflows.confidential_table import KeptTable
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from primum.errors import InputError
+from primum.evidence.text import clean_text
 from primum.records.parquet_columns import room_for
-from primum.report.language import clean_text
 
 # No score is near it, and what statistics make of it, a square say, is still a number.
 LARGEST = 1e100

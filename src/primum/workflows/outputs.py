@@ -17,10 +17,10 @@ from primum.errors import InputError, MachineError
 from primum.evidence.claims import order_of
 from primum.evidence.measured import IntArray
 from primum.evidence.naming import named_table
+from primum.evidence.signature import sign
 from primum.records.parquet_columns import write_parquet
 from primum.report.files import write_audit
 from primum.report.language import Language
-from primum.report.signature import sign
 from primum.workflows.confidential import CONFIDENTIAL, write_measurements
 from primum.workflows.plan import AuditResult
 from primum.workflows.suspects import suspects_table

@@ -11,8 +11,8 @@ from typing import Any
 from primum.errors import InputError
 from primum.evidence.canonical import plain
 from primum.evidence.claims import findings_of
+from primum.evidence.documents import read_audit
 from primum.evidence.finding import Finding
-from primum.report.files import read_audit
 from primum.report.language import NOTHING
 from primum.workflows.confidential import CONFIDENTIAL, read_measurements
 

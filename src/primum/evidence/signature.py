@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from primum.errors import InputError
-from primum.evidence.audit import SCHEMA
+from primum.evidence.audit import FINDINGS, REPORT, SCHEMA
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.identity import file_digest
-from primum.report.files import FINDINGS, REPORT
-from primum.report.language import clean_text
+from primum.evidence.text import clean_text
 
 SIGNATURE = "findings.sig"
 _CONTEXT = b"primum audit 1\n"
