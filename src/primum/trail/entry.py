@@ -1,8 +1,8 @@
 """What is written in the trail: kinds of entries, and the fields that each may hold.
 
 The lists are closed, so that nothing personal can slip in: a patient is a random number that dies with their
-key, inputs and outputs are keyed commitments, sentences of people are digests. What a field may hold is checked
-too: short words of a limited alphabet, numbers, and lists of such words.
+key, inputs and outputs are keyed commitments, sentences of people are digests. What a field holds is checked:
+short words of a limited alphabet, numbers, and lists of such words.
 """
 
 import re
@@ -131,15 +131,15 @@ class Position:
 
     Attributes
     ----------
-    shard : str
-        Which of the trail's chains.
+    shard : int
+        Which of the trail's chains, from 0.
     number : int
         From 0, without a gap.
     leaf : str
         RFC 9162 hash of the record, 64 hexadecimal digits.
     """
 
-    shard: str
+    shard: int
     number: int
     leaf: str
 
