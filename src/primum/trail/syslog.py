@@ -1,0 +1,104 @@
+"""Syslog over TLS: RFC 5424 messages, framed by their length as RFC 5425 asks.
+
+References
+----------
+Gerhards, RFC 5424 (The Syslog Protocol), 2009. Miao, Ma & Salowey, RFC 5425 (TLS Transport Mapping for
+Syslog), 2009.
+"""
+
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from primum.errors import MachineError
+from primum.evidence.text import clean_text
+
+# Facility 13 (log audit), severity 5 (notice).
+PRIORITY: Final = 13 * 8 + 5
+_SECONDS: Final = 20.0
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def syslog_message(content: bytes, *, message_id: str, at: datetime, host: str, process: int) -> bytes:
+    """Write one message of RFC 5424 whose content is UTF-8 text.
+
+    Examples
+    --------
+    >>> when = datetime(2026, 11, 23, tzinfo=UTC)
+    >>> syslog_message(b"x", message_id="audit", at=when, host="h", process=1).split(b" ")[0]
+    b'<109>1'
+    """
+    stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    head = f"<{PRIORITY}>1 {stamp} {host} primum {process} {message_id} - "
+    return head.encode("ascii") + _BOM + content
+
+
+def framed(message: bytes) -> bytes:
+    """Put the length before a message (RFC 5425, 4.3)."""
+    return str(len(message)).encode() + b" " + message
+
+
+@dataclass(frozen=True)
+class SyslogSender:
+    """A syslog server that is spoken to over TLS 1.2 or newer, its name checked.
+
+    Attributes
+    ----------
+    host : str
+    port : int
+        6514 by custom.
+    authority : Path or None
+        Certificates that sign the server's, PEM; by default the system's.
+    certificate, key : Path or None
+        Of this machine, where the server asks for one.
+    """
+
+    host: str
+    port: int = 6514
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def send(self, contents: Iterable[bytes], *, message_id: str) -> int:
+        """Send messages and return how many.
+
+        Syslog acknowledges nothing: that the connection was closed in order is all that can be known here.
+
+        Raises
+        ------
+        MachineError
+            The server cannot be reached or trusted.
+        """
+        name = socket.gethostname().encode("ascii", "replace").decode() or "-"
+        sent = 0
+        try:
+            context = ssl.create_default_context(cafile=self.authority)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+            with (
+                socket.create_connection((self.host, self.port), timeout=_SECONDS) as plain,
+                context.wrap_socket(plain, server_hostname=self.host) as line,
+            ):
+                for content in contents:
+                    message = syslog_message(
+                        content, message_id=message_id, at=datetime.now(UTC), host=name, process=os.getpid()
+                    )
+                    line.sendall(framed(message))
+                    sent += 1
+                line.unwrap()
+        except OSError as error:
+            raise MachineError(
+                "The syslog server {host}:{port} cannot be reached or trusted ({reason}): {sent} messages "
+                "were sent.",
+                host=clean_text(self.host),
+                port=self.port,
+                reason=getattr(error, "reason", None) or error.strerror or type(error).__name__,
+                sent=sent,
+            ) from error
+        return sent
