@@ -2,13 +2,39 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from primum.errors import InputError
+from primum.evidence.text import clean_text
 from primum.trail.store import RECORDS, number_of, position_of
 
 _ROWS = 512
+
+
+def instant(said: str) -> str:
+    """Write a UTC date or time as records write it.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+
+    Examples
+    --------
+    >>> instant("2026-11-01")
+    '2026-11-01T00:00:00.000000Z'
+    """
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError as error:
+        raise InputError(
+            "{value} is no date or time: write 2026-11-01 or 2026-11-01T08:30:00Z.", value=clean_text(said)
+        ) from error
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
