@@ -19,9 +19,7 @@ trail_app = typer.Typer(
 )
 Address = Annotated[str, typer.Argument()]
 Key = Annotated[Path, typer.Option("--key", help=message("Ed25519 private key of the trail, PEM."))]
-Shard = Annotated[
-    int, typer.Option("--shard", min=0, help=message("Which chain of the trail; 0 by default."))
-]
+Shard = Annotated[int, typer.Option("--shard", min=0, help=message("Which chain of the trail; else 0."))]
 WitnessPlaces = Annotated[
     list[str] | None,
     typer.Option(
@@ -156,7 +154,7 @@ def show(
     lang: options.Lang = None,
 ) -> int:
     """Print a line for each record."""
-    from primum.report.language import clean_text
+    from primum.evidence.text import clean_text
     from primum.trail.queries import find
     from primum.trail.record import read_record
     from primum.trail.store import Store

@@ -9,9 +9,7 @@ if TYPE_CHECKING:
 
 PROBLEMS: Final = {
     "altered": message("Record {number}: its bytes are not those that were written."),
-    "broken": message(
-        "Record {last} does not follow record {number}: one of the two was altered or replaced."
-    ),
+    "broken": message("Record {last} does not follow record {number}: one of the two was altered."),
     "missing": message("Records {number} to {last} are missing."),
     "truncated": message("Records {number} to {last} are missing at the end: they were signed once."),
     "block": message("The stored root of records {number} to {last} is not theirs."),
@@ -28,12 +26,12 @@ PROBLEMS: Final = {
 }
 UNSEEN: Final = {
     "tail": message(
-        "The last {count} records: no signed head covers them yet, so whoever can write to the database could "
-        "change or drop them unseen."
+        "The last {count} records: no signed head covers them yet, so whoever can write to the database "
+        "could change or drop them unseen."
     ),
     "unwitnessed": message(
-        "The last {count} records: no witness keeps a head of them, so whoever holds the key of the trail and "
-        "can write to the database could rewrite them unseen."
+        "The last {count} records: no witness keeps a head of them, so whoever holds the key of the trail "
+        "and can write to the database could rewrite them unseen."
     ),
     "key": message(
         "Whose trail this is: the key was read from the trail itself. Give the one you were told with "
@@ -41,9 +39,7 @@ UNSEEN: Final = {
     ),
     "columns": message("Whether searches find every record: verify with --deep compares them."),
     "before": message("The bytes of the first {count} records: only their hashes were read."),
-    "clock": message(
-        "Whether the clock of the writer was right: a time never goes back, and no more is known."
-    ),
+    "clock": message("Whether the writer's clock was right: a time never goes back, and no more is known."),
 }
 
 
@@ -53,7 +49,7 @@ def said(seen: "Verified", language: Language, *, key_given: bool) -> list[str]:
     if seen.holds:
         lines.append(
             language.text(
-                "Nothing was altered: {size} records, {heads} signed heads, of which {witnessed} were witnessed.",
+                "Nothing was altered: {size} records, {heads} signed heads, {witnessed} of them witnessed.",
                 size=seen.size,
                 heads=seen.heads,
                 witnessed=seen.witnessed,
