@@ -9,7 +9,8 @@ Syslog), 2009.
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +22,13 @@ from primum.evidence.text import clean_text
 # Facility 13 (log audit), severity 5 (notice).
 PRIORITY: Final = 13 * 8 + 5
 _SECONDS: Final = 20.0
+_GOODBYE: Final = 5.0
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-def syslog_message(content: bytes, *, message_id: str, at: datetime, host: str, process: int) -> bytes:
+def syslog_message(
+    content: bytes, *, message_id: str, at: datetime, host: str, process: int, priority: int = PRIORITY
+) -> bytes:
     """Write one message of RFC 5424 whose content is UTF-8 text.
 
     Examples
@@ -34,7 +38,7 @@ def syslog_message(content: bytes, *, message_id: str, at: datetime, host: str, 
     b'<109>1'
     """
     stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    head = f"<{PRIORITY}>1 {stamp} {host} primum {process} {message_id} - "
+    head = f"<{priority}>1 {stamp} {host} primum {process} {message_id} - "
     return head.encode("ascii") + _BOM + content
 
 
@@ -64,10 +68,11 @@ class SyslogSender:
     certificate: Path | None = None
     key: Path | None = None
 
-    def send(self, contents: Iterable[bytes], *, message_id: str) -> int:
+    def send(self, contents: Iterable[bytes], *, message_id: str, priority: int = PRIORITY) -> int:
         """Send messages and return how many.
 
-        Syslog acknowledges nothing: that the connection was closed in order is all that can be known here.
+        Syslog acknowledges nothing. What is known when this returns: the server's certificate was good, and
+        it took every byte before it closed the connection; not that it wrote them down.
 
         Raises
         ------
@@ -77,21 +82,19 @@ class SyslogSender:
         name = socket.gethostname().encode("ascii", "replace").decode() or "-"
         sent = 0
         try:
-            context = ssl.create_default_context(cafile=self.authority)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.certificate is not None:
-                context.load_cert_chain(self.certificate, self.key)
-            with (
-                socket.create_connection((self.host, self.port), timeout=_SECONDS) as plain,
-                context.wrap_socket(plain, server_hostname=self.host) as line,
-            ):
+            with self._connected() as line:
                 for content in contents:
                     message = syslog_message(
-                        content, message_id=message_id, at=datetime.now(UTC), host=name, process=os.getpid()
+                        content,
+                        message_id=message_id,
+                        at=datetime.now(UTC),
+                        host=name,
+                        process=os.getpid(),
+                        priority=priority,
                     )
                     line.sendall(framed(message))
                     sent += 1
-                line.unwrap()
+                _end(line)
         except OSError as error:
             raise MachineError(
                 "The syslog server {host}:{port} cannot be reached or trusted ({reason}): {sent} messages "
@@ -102,3 +105,32 @@ class SyslogSender:
                 sent=sent,
             ) from error
         return sent
+
+    @contextmanager
+    def _connected(self) -> Iterator[ssl.SSLSocket]:
+        context = ssl.create_default_context(cafile=self.authority)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate, self.key)
+        with (
+            socket.create_connection((self.host, self.port), timeout=_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=self.host) as line,
+        ):
+            yield line
+
+
+def _end(line: ssl.SSLSocket) -> None:
+    """Say that this was all, and wait until the server closes.
+
+    With TLS 1.3 a server refuses our certificate after we believe to be connected: only its alert, read
+    here, tells. That it closes without a word of TLS, or waits for us to, is usual and no loss. A connection
+    that is reset is an error: something that was sent had not been read.
+    """
+    line.settimeout(_GOODBYE)
+    try:
+        line.unwrap()
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError):
+        return
+    except ssl.SSLError as error:
+        if "ALERT" in str(error.reason):
+            raise
