@@ -71,6 +71,7 @@ class Held(Store):
 
     def __init__(self, connection: Connection, facts: dict[str, str] | None = None) -> None:
         self.connection, self.given, self.kind = connection, facts, "sqlite"
+        self.engine = connection.engine
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -142,6 +142,8 @@ def _proven(document: dict[str, Any], signed: SignedHead, name: str, line: int, 
         body = canonical_record(document["record"])
         record = read_record(body)
         path = [bytes.fromhex(one) for one in document["proof"]]
+        if [one.hex() for one in path] != document["proof"] or document.keys() != {"proof", "record"}:
+            raise ValueError("written in another way")
         number, root = record["number"], bytes.fromhex(signed.head.root)
         ours = record["shard"] == signed.head.shard and type(number) is int and number > before
         if not ours or not proves_inclusion(leaf_hash(body), number, signed.head.size, path, root):
@@ -162,7 +164,7 @@ def _document(line: bytes, name: str, number: int) -> dict[str, Any]:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise _altered(name, number) from error
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or canonical_record(document) + b"\n" != line:
         raise _altered(name, number)
     return document
 

@@ -58,7 +58,7 @@ class SignedHead:
             public.verify(bytes.fromhex(self.signature), _CONTEXT + canonical_bytes(self.head))
         except (InvalidSignature, ValueError):
             return False
-        return self.head.key == key
+        return self.head.key == key and self.signature == self.signature.lower()
 
 
 def public_hex(key: Ed25519PrivateKey | Ed25519PublicKey) -> str:

@@ -56,13 +56,14 @@ class Trail:
     ) -> None:
         if not 0 <= shard < 1 << 20:
             raise InputError("Shards are numbered from 0 to 1048575: {shard} is none.", shard=shard)
-        self.store = Store(url)
+        self.store = Store(url, pooled=True)
         self.name = self.store.facts()["trail"]
         self._require_durable()
         self.shard = shard
         self.problems: list[PrimumError] = []
         self._key, self._witnesses = key, tuple(witnesses)
         self._chain = Chain(self.name, shard)
+        self._offered: SignedHead | None = None
         # Who writes at the end of the chain; and who may still hand over.
         self._lock, self._open = threading.Lock(), threading.Lock()
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -134,8 +135,8 @@ class Trail:
             return None
         signed = self._signed(self._key)
         refused: list[PrimumError] = []
-        if signed is None:
-            return None
+        if signed is None or signed == self._offered:
+            return signed
         for one in self._witnesses:
             try:
                 one.offer(signed, self._consistency)
@@ -143,6 +144,7 @@ class Trail:
                 refused.append(error)
         if refused:
             raise refused[0]
+        self._offered = signed
         return signed
 
     def close(self) -> None:

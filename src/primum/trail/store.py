@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
 
 from primum.errors import InputError, MachineError
 from primum.evidence.text import clean_text
@@ -110,6 +111,8 @@ class Store:
     ----------
     url : str
         ``sqlite:///FILE``, ``postgresql+psycopg://…``, or the path of an SQLite file.
+    pooled : bool
+        Keep connections open between transactions, as a writer should; then :meth:`close` it.
 
     Raises
     ------
@@ -117,8 +120,8 @@ class Store:
         The address cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, *, pooled: bool = False) -> None:
+        self.engine = _engine(url, pooled=pooled)
         self.kind = self.engine.dialect.name
 
     @contextmanager
@@ -169,10 +172,14 @@ class Store:
         InputError
             There is none.
         """
-        with self.reading() as connection:
-            if not inspect(connection).has_table(FACTS.name):
-                raise InputError("There is no trail at this address: make one with primum trail create.")
-            return {name: value for name, value in connection.execute(select(FACTS))}
+        # SQLite makes the file that it is asked for.
+        file = self.engine.url.database or ""
+        there = self.kind != "sqlite" or Path(file).exists()
+        if there:
+            with self.reading() as connection:
+                if inspect(connection).has_table(FACTS.name):
+                    return {name: value for name, value in connection.execute(select(FACTS))}
+        raise InputError("There is no trail at this address: make one with primum trail create.")
 
     def may_rewrite(self) -> bool:
         """Say whether this account may change or delete records: on PostgreSQL a writer should not."""
@@ -200,7 +207,8 @@ class Store:
             ) from error
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, pooled: bool) -> Engine:
+    pool: Any = {} if pooled else {"poolclass": NullPool}
     if "://" not in url:
         url = f"sqlite:///{url}"
     try:
@@ -215,11 +223,10 @@ def _engine(url: str) -> Engine:
                     "The folder of {file} is not there: make it, or give another file for the trail.",
                     file=clean_text(address.database or "sqlite://"),
                 )
-            engine = create_engine(address)
+            engine = create_engine(address, **pool)
             _prepare_sqlite(engine)
             return engine
-        # Two connections a process suffice: one writes, one reads.
-        return create_engine(address, pool_size=2, connect_args={"connect_timeout": 10})
+        return create_engine(address, connect_args={"connect_timeout": 10}, **pool)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(
             "A trail lies in an SQLite file or in PostgreSQL: give a path, or "
