@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.trail.witnesses import Grown, Running, key_file, tls_version, witness
 from tests.trail.servers import certified, waited
+from tests.trail.witnesses import Grown, Running, key_file, tls_version, witness
 
 from primum.cli.trail_witness import witness_command
 from primum.errors import InputError, MachineError
