@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 from tests.trail.documents import HOSTILE, TRAIL, document, entry
 
 from primum.errors import InputError
+from primum.trail.audited import audited
 from primum.trail.entry import KINDS, Entry
 from primum.trail.fhir import audit_event, audit_events
 from primum.trail.merkle import leaf_hash
@@ -134,3 +136,20 @@ def test_no_trail_but_a_trail() -> None:
     for name in ("", "north", "../" + TRAIL, TRAIL + "\n"):
         with pytest.raises(InputError):
             audit_event(document(entry("access")), trail=name)
+
+
+def test_the_page_says_how_each_kind_is_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "trail-formats.md").read_text(encoding="utf-8")
+    table = page.split("| kind | about a patient |")[1].split("\n\n")[0]
+    said = {}
+    for row in table.splitlines()[2:]:
+        kinds, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        said |= dict.fromkeys(re.findall(r"`([\w.]+)`", kinds) or ["every other"], cells)
+    assert said.keys() - {"every other"} <= KINDS.keys()
+    for kind in KINDS:
+        told = [audited(document(entry(kind, patient=patient)), trail=TRAIL) for patient in (True, False)]
+        cells = []
+        for one in told:
+            cells.append(" ".join(one.event) + (f", {one.more.code}" if one.more else ""))
+            cells.append(one.action + (f", {one.lifecycle}" if one.lifecycle else ""))
+        assert cells == said.get(kind, said["every other"]), kind

@@ -128,7 +128,9 @@ def test_nobody_listens(own: Certified) -> None:
 
 
 @contextmanager
-def ending(own: Certified, end: Callable[[ssl.SSLSocket], None]) -> Iterator[tuple[int, list[bytes]]]:
+def ending(
+    own: Certified, end: Callable[[ssl.SSLSocket], None], *, deaf: bool = False
+) -> Iterator[tuple[int, list[bytes]]]:
     """Serve one connection, read until the other side ends, and end as told."""
     context, heard = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[bytes]()
     context.load_cert_chain(own.certificate, own.key)
@@ -137,7 +139,7 @@ def ending(own: Certified, end: Callable[[ssl.SSLSocket], None]) -> Iterator[tup
         def serve() -> None:
             plain, _ = listening.accept()
             with context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=True) as line:
-                while piece := line.recv(1 << 16):
+                while not deaf and (piece := line.recv(1 << 16)):
                     heard.append(piece)
                 end(line)
 
@@ -162,5 +164,15 @@ def test_a_reset_is_an_error(own: Certified) -> None:
     with (
         ending(own, _reset) as (port, _),
         pytest.raises(MachineError, match="2 messages were sent"),
+    ):
+        SyslogSender("127.0.0.1", port, own.authority).send([b"one", b"two"], message_id="x")
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_who_closes_before_reading_took_nothing(own: Certified, turn: int) -> None:
+    """As servers do that refuse our certificate without an alert: with TLS 1.3 we send before we know."""
+    with (
+        ending(own, lambda line: None, deaf=True) as (port, _),
+        pytest.raises(MachineError, match="cannot be reached or trusted"),
     ):
         SyslogSender("127.0.0.1", port, own.authority).send([b"one", b"two"], message_id="x")

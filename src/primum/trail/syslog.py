@@ -9,6 +9,7 @@ Syslog), 2009.
 import os
 import socket
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from primum.evidence.text import clean_text
 PRIORITY: Final = 13 * 8 + 5
 _SECONDS: Final = 20.0
 _GOODBYE: Final = 5.0
+_RESETS: Final = 10
+_MOMENT: Final = 0.03
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -129,8 +132,18 @@ def _end(line: ssl.SSLSocket) -> None:
     line.settimeout(_GOODBYE)
     try:
         line.unwrap()
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError):
+    except TimeoutError:
         return
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        _require_taken(line)
     except ssl.SSLError as error:
         if "ALERT" in str(error.reason):
             raise
+
+
+def _require_taken(line: ssl.SSLSocket) -> None:
+    """Wait a moment for the reset that comes when bytes reached a server that had closed before them."""
+    for _ in range(_RESETS):
+        time.sleep(_MOMENT)
+        if number := line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(number, os.strerror(number))
