@@ -88,6 +88,15 @@ class Database:
                     reason=error.strerror or type(error).__name__,
                 ) from error
 
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Let go of every connection when it is not opened after all."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def has(self, table: Table) -> bool:
         """Say whether a table is there; a missing SQLite file is not made."""
         if self.is_sqlite and not Path(self._engine.url.database or "").is_file():
@@ -95,7 +104,7 @@ class Database:
         with self.reading() as connection:
             return inspect(connection).has_table(table.name)
 
-    def wipe(self, tables: MetaData, *, rebuild: bool) -> None:
+    def wipe(self, *tables: Table, rebuild: bool) -> None:
         """Leave no trace of deleted rows in the files of the database.
 
         SQLite has overwritten them with zeros (``secure_delete``); its log is emptied and, with `rebuild`,
@@ -108,14 +117,25 @@ class Database:
             Someone has been reading for too long, or the account does not own the tables.
         """
         with self._refusals(), self._engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             if not self.is_sqlite:
-                self._vacuum(connection, sorted(tables.tables), full=rebuild)
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                self._vacuum(connection, [one.name for one in tables], full=rebuild)
                 return
+            # Neither is allowed within a transaction.
+            connection = connection.execution_options(primum_bare=True)
             if rebuild:
                 self._empty_log(connection)
                 connection.exec_driver_sql("VACUUM")
             self._empty_log(connection)
+
+    def create(self, tables: MetaData, connection: Connection) -> None:
+        """Make the tables, of which PostgreSQL keeps no samples: these would outlive a deleted row."""
+        tables.create_all(connection)
+        for table in () if self.is_sqlite else tables.sorted_tables:
+            for column in table.columns:
+                connection.exec_driver_sql(
+                    f"ALTER TABLE {table.name} ALTER COLUMN {column.name} SET STATISTICS 0"
+                )
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -215,5 +235,5 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         options = connection.get_execution_options()
-        if options.get("isolation_level") != "AUTOCOMMIT":
+        if not options.get("primum_bare"):
             connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("primum_writes") else "BEGIN")

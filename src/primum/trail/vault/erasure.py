@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from primum.trail.entry import Entry, Value
 from primum.trail.vault.payloads import Vault
-from primum.trail.vault.tables import PAYLOAD_TABLES
+from primum.trail.vault.tables import PAYLOADS, SIGNALS
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def forget(
     said: dict[str, Value] = {}
     said |= {"basis": basis} if basis else {}
     said |= {"requested": requested} if requested else {}
-    for one in found:
-        if one is not None:
-            details = {**said, "phase": "asked", "epoch": one.epoch}
-            details["payloads"] = len(vault.listed(one.patient))
-            vault.recorder.append(Entry("erasure", by, patient=one.patient, details=details))
-            vault.keys.destroy(one.patient)
+    # Once each, however often they are listed.
+    for one in {one.patient: one for one in found if one}.values():
+        details = {**said, "phase": "asked", "epoch": one.epoch}
+        details["payloads"] = len(vault.listed(one.patient))
+        vault.recorder.append(Entry("erasure", by, patient=one.patient, details=details))
+        vault.keys.destroy(one.patient)
     patients, payloads = finish_erasures(vault, by=by)
     unknown = tuple(place for place, one in enumerate(found) if one is None)
     return Erased(patients, payloads, unknown)
@@ -80,7 +80,7 @@ def finish_erasures(vault: Vault, *, by: str) -> tuple[int, int]:
         return 0, 0
     gone = {patient: vault.erase(patient) for patient, _ in left}
     vault.keys.wipe()
-    vault.database.wipe(PAYLOAD_TABLES, rebuild=False)
+    vault.database.wipe(PAYLOADS, SIGNALS, rebuild=False)
     for patient, epoch in left:
         details: dict[str, Value] = {"phase": "done", "epoch": epoch, "payloads": gone[patient]}
         vault.recorder.append(Entry("erasure", by, patient=patient, details=details))

@@ -77,23 +77,10 @@ class KeyStore:
     def __init__(self, url: str, *masters: MasterKey) -> None:
         self.database = Database(url)
         self.masters = masters
+        self.store = ""
         self._opened: dict[str, tuple[Epoch, MasterKey]] = {}
-        if not self.database.has(KEY_STORE):
-            raise InputError(
-                "There is no key store at {place}: make one with primum vault create.",
-                place=self.database.place,
-            )
-        with self.database.reading() as connection:
-            row = connection.execute(select(KEY_STORE)).one()
-            epochs = live_epochs(connection)
-        if row.version != VERSION:
-            raise InputError(
-                "The key store at {place} was written by another version of Primum: use that one.",
-                place=self.database.place,
-            )
-        self.store: str = row.store
-        if not any(self._open(one) for one in epochs):
-            raise no_master(self.database.place, CURRENT, epochs[0].epoch)
+        with self.database.opening():
+            self._read()
 
     @classmethod
     def create(cls, url: str, master: MasterKey) -> Self:
@@ -106,15 +93,16 @@ class KeyStore:
         """
         database, store = Database(url), secrets.token_hex(16)
         database.create_file()
-        with database.writing() as connection:
+        with database.opening(), database.writing() as connection:
             # Not asked before: two may be making it at once.
-            KEY_TABLES.create_all(connection)
+            database.create(KEY_TABLES, connection)
             if connection.execute(select(func.count()).select_from(KEY_STORE)).scalar_one():
                 raise InputError(
                     "There is a key store at {place} already: give another place.", place=database.place
                 )
             connection.execute(insert(KEY_STORE), {"store": store, "version": VERSION})
             begin_epoch(connection, store, 1, master)
+        database.close()
         return cls(url, master)
 
     def patient(self, identifier: str) -> PatientKeys:
@@ -197,7 +185,7 @@ class KeyStore:
 
     def wipe(self) -> None:
         """Leave no trace of deleted keys in the files."""
-        self.database.wipe(KEY_TABLES, rebuild=True)
+        self.database.wipe(PATIENTS, EPOCHS, rebuild=True)
 
     def epoch(self, row: Row[Any]) -> Epoch:
         """Open the epoch of a row.
@@ -225,6 +213,24 @@ class KeyStore:
         return InputError(
             "A key in {place} was altered: give the key store back from its copy.", place=self.database.place
         )
+
+    def _read(self) -> None:
+        if not self.database.has(KEY_STORE):
+            raise InputError(
+                "There is no key store at {place}: make one with primum vault create.",
+                place=self.database.place,
+            )
+        with self.database.reading() as connection:
+            row = connection.execute(select(KEY_STORE)).one()
+            epochs = live_epochs(connection)
+        self.store = row.store
+        if row.version != VERSION:
+            raise InputError(
+                "The key store at {place} was written by another version of Primum: use that one.",
+                place=self.database.place,
+            )
+        if not any(self._open(one) for one in epochs):
+            raise no_master(self.database.place, CURRENT, epochs[0].epoch)
 
     def _open(self, row: Row[Any]) -> tuple[Epoch, MasterKey] | None:
         if row.checked not in self._opened and (opened := open_epoch(row, self.store, self.masters)):

@@ -75,19 +75,8 @@ class Vault:
     def __init__(self, url: str, keys: KeyStore, recorder: Recorder, *, largest: int = LARGEST) -> None:
         self.database = Database(url)
         self.keys, self.recorder, self._largest = keys, recorder, largest
-        if not self.database.has(VAULT):
-            raise InputError(
-                "There is no vault at {place}: make one with primum vault create.", place=self.database.place
-            )
-        with self.database.reading() as connection:
-            row = connection.execute(select(VAULT)).one()
-        if (row.store, row.version) != (keys.store, VERSION):
-            raise InputError(
-                "The vault at {place} does not belong to the key store at {keys}: give the two that were "
-                "made together.",
-                place=self.database.place,
-                keys=keys.database.place,
-            )
+        with self.database.opening():
+            self._read()
 
     @classmethod
     def create(cls, url: str, keys: KeyStore, recorder: Recorder) -> Self:
@@ -100,13 +89,14 @@ class Vault:
         """
         database = Database(url)
         database.create_file()
-        with database.writing() as connection:
-            PAYLOAD_TABLES.create_all(connection)
+        with database.opening(), database.writing() as connection:
+            database.create(PAYLOAD_TABLES, connection)
             if connection.execute(select(func.count()).select_from(VAULT)).scalar_one():
                 raise InputError(
                     "There is a vault at {place} already: give another place.", place=database.place
                 )
             connection.execute(insert(VAULT), {"store": keys.store, "version": VERSION})
+        database.close()
         return cls(url, keys, recorder)
 
     def put(self, patient: PatientKeys, kind: str, content: bytes, *, corrects: str | None = None) -> Stored:
@@ -220,6 +210,21 @@ class Vault:
         """
         if self._lock(connection, patient):
             raise InputError("The patient was forgotten meanwhile: nothing was kept.")
+
+    def _read(self) -> None:
+        if not self.database.has(VAULT):
+            raise InputError(
+                "There is no vault at {place}: make one with primum vault create.", place=self.database.place
+            )
+        with self.database.reading() as connection:
+            row = connection.execute(select(VAULT)).one()
+        if (row.store, row.version) != (self.keys.store, VERSION):
+            raise InputError(
+                "The vault at {place} does not belong to the key store at {keys}: give the two that were "
+                "made together.",
+                place=self.database.place,
+                keys=self.keys.database.place,
+            )
 
     def _lock(self, connection: Connection, patient: str) -> bool:
         """Be the only one to write for a patient until the end; say whether they are forgotten."""

@@ -66,8 +66,9 @@ def rotate(keys: KeyStore, new: MasterKey, *, recorder: Recorder, by: str, batch
         current, *old = live_epochs(connection)
     fits = open_epoch(current, keys.store, (new,)) is not None
     if not old:
-        # Not `!=`: the same key may have been given twice.
-        others = tuple(one for one in keys.masters if one is not new)
+        # Without it once only: the same key may have been given as the old one too.
+        places = [place for place, one in enumerate(keys.masters) if one is new]
+        others = tuple(one for place, one in enumerate(keys.masters) if place not in places[-1:])
         if fits and (finished or open_epoch(current, keys.store, others) is None):
             return Rotated(current.epoch, 0, finished)
         if fits:

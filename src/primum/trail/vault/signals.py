@@ -19,7 +19,7 @@ from primum.evidence.canonical import canonical_bytes
 from primum.trail.entry import Entry
 from primum.trail.vault.keys import PatientKeys
 from primum.trail.vault.payloads import Vault
-from primum.trail.vault.tables import PAYLOAD_TABLES, SIGNALS
+from primum.trail.vault.tables import SIGNALS
 
 LARGEST = 4096
 _BATCH = 1000
@@ -137,7 +137,7 @@ def purge_signals(vault: Vault, before: datetime, *, by: str) -> int:
         gone += deleted
         if not deleted:
             break
-    vault.database.wipe(PAYLOAD_TABLES, rebuild=False)
+    vault.database.wipe(SIGNALS, rebuild=False)
     date = before.astimezone(UTC).isoformat(timespec="seconds")
     vault.recorder.append(
         Entry("retention", by, details={"policy": "signals", "before": date, "records": gone})
