@@ -183,6 +183,11 @@ class KeyStore:
             keys = {number: int(count) for number, count in connection.execute(asked)}
         return next(number for number, phase in phases.items() if phase == CURRENT), phases, keys
 
+    def in_device(self) -> bool:
+        """Say whether the master key of the current epoch is in a device, of which nobody has a copy."""
+        with self.database.reading() as connection:
+            return live_epochs(connection)[0].source == "command"
+
     def wipe(self) -> None:
         """Leave no trace of deleted keys in the files."""
         self.database.wipe(PATIENTS, EPOCHS, rebuild=True)

@@ -9,6 +9,7 @@ import binascii
 import os
 import re
 import shlex
+import signal
 import stat
 import string
 import subprocess
@@ -119,16 +120,8 @@ class HookKey:
         return self._ask("unwrap", wrapped)
 
     def _ask(self, verb: str, given: bytes) -> bytes:
-        # Its stderr is dropped: nobody knows what a device prints about keys.
         try:
-            ended = subprocess.run(
-                [*self.program, verb, self.name],
-                input=base64.b64encode(given) + b"\n",
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=self.within,
-                check=False,
-            )
+            status, answered = self._run([*self.program, verb, self.name], base64.b64encode(given) + b"\n")
         except subprocess.TimeoutExpired as error:
             raise MachineError(
                 "The key program {program} gave no answer within {seconds} s: see to its device.",
@@ -141,14 +134,14 @@ class HookKey:
                 program=self._called,
                 reason=error.strerror or type(error).__name__,
             ) from error
-        if ended.returncode:
+        if status:
             raise MachineError(
                 "The key program {program} ended with status {status}: run it by hand as docs/vault.md says.",
                 program=self._called,
-                status=ended.returncode,
+                status=status,
             )
         try:
-            answer = base64.b64decode(ended.stdout.strip(), validate=True)
+            answer = base64.b64decode(answered.strip(), validate=True)
         except binascii.Error:
             answer = b""
         if not KEY_BYTES <= len(answer) <= _LONGEST:
@@ -158,6 +151,20 @@ class HookKey:
                 program=self._called,
             )
         return answer
+
+    def _run(self, command: list[str], given: bytes) -> tuple[int, bytes]:
+        # Its stderr is dropped: nobody knows what a device prints about keys. In a session of its own, so
+        # that what it started ends with it.
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=nothing, start_new_session=True
+        ) as running:
+            try:
+                answered, _ = running.communicate(given, timeout=self.within)
+            except BaseException:
+                os.killpg(running.pid, signal.SIGKILL)
+                raise
+            return running.returncode, answered
 
     @property
     def _called(self) -> str:
@@ -186,7 +193,7 @@ def read_master(given: str) -> MasterKey:
                 "The environment variable {name} is not set: it is to hold the master key.",
                 name=clean_text(rest),
             )
-        return HeldKey("env", _key_of(os.environb[rest.encode()], clean_text(rest)))
+        return HeldKey("env", _key_of(os.environ[rest].encode(errors="surrogateescape"), clean_text(rest)))
     try:
         words = shlex.split(rest) if source == "command" else []
     except ValueError:
