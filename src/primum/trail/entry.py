@@ -31,6 +31,7 @@ KINDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "erasure": frozenset({"payloads", "epoch", "basis", "requested", "phase"}),
         "key.use": frozenset({"key", "purpose", "epoch"}),
         "key.rotation": frozenset({"from_epoch", "to_epoch", "keys", "phase"}),
+        "signals.purge": frozenset({"before", "records"}),
         "retention": frozenset({"policy", "before", "kinds", "records", "first", "last", "digest"}),
         "trail.created": frozenset({"trail", "shard", "key", "version"}),
         "trail.key": frozenset({"key", "replaces"}),

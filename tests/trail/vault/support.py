@@ -38,7 +38,7 @@ class FileTrail:
             stream.flush()
             os.fsync(stream.fileno())
         self.step()
-        return Position("0", 0, "00" * 32)
+        return Position(0, 0, "00" * 32)
 
     def entries(self, kind: str | None = None) -> list[tuple[str, str, str | None, dict[str, Any]]]:
         if not self.path.exists():

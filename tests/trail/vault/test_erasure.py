@@ -11,19 +11,28 @@ from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import create_engine, select, text
 from tests.trail.vault.support import Place, child, close, ended, fresh
 
-from primum.errors import InputError
+from primum.errors import InputError, MachineError
+from primum.trail.entry import Entry
+from primum.trail.heads import public_hex
+from primum.trail.log import Trail
+from primum.trail.store import Store
+from primum.trail.vault import database
 from primum.trail.vault.epochs import Epoch
 from primum.trail.vault.erasure import finish_erasures, forget
+from primum.trail.vault.keys import KeyStore
 from primum.trail.vault.masters import HeldKey
 from primum.trail.vault.payloads import Vault
 from primum.trail.vault.rotation import rotate
 from primum.trail.vault.sealing import derived, keyed_digest, unseal
-from primum.trail.vault.signals import put_signals, read_signals
+from primum.trail.vault.signals import purge_signals, put_signals, read_signals
 from primum.trail.vault.tables import EPOCHS, PATIENTS, PAYLOADS, SIGNALS
+from primum.trail.verification import verify
 
+SIGNER = Ed25519PrivateKey.generate()
 PERSON, OTHER = "185057800608436", "290017500100172"
 PLAIN = b"Carcinome du sein gauche, T2 N1 M0. " * 40
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -267,9 +276,6 @@ def test_puts_and_erasures_at_once_leave_nothing_and_lose_nothing(place: Place) 
 def test_a_reader_who_stays_is_named_and_the_erasure_waits(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from primum.errors import MachineError
-    from primum.trail.vault import database
-
     monkeypatch.setattr(database, "_PATIENCE", 1)
     vault = filled(place, fresh())
     wrapped = row_of(vault, PERSON).wrapped[12:]
@@ -287,6 +293,31 @@ def test_a_reader_who_stays_is_named_and_the_erasure_waits(
     close(vault)
 
 
+def test_the_trail_itself_verifies_after_an_erasure(place: Place) -> None:
+    url = str(place.folder / "trail.sqlite") if place.data is None else place.keys
+    Trail.create(url, key=SIGNER)
+    with Trail(url, key=SIGNER) as trail:
+        keys = KeyStore.create(place.keys, fresh())
+        vault = Vault.create(place.payloads, keys, trail)
+        patient = keys.patient(PERSON)
+        stored = vault.put(patient, "record", PLAIN)
+        said = {"input": patient.commitment(PLAIN, "input"), "payload": stored.payload, "purpose": "care"}
+        trail.append(Entry("prediction.intent", "gateway", patient=patient.patient, details=said))
+        vault.get(stored.payload, by="dr", purpose="care")
+        purge_signals(vault, datetime(2020, 1, 1, tzinfo=UTC), by="cron")
+        assert forget(vault, [PERSON], by="dpo").patients == 1
+        rotate(keys, fresh(), recorder=trail, by="it")
+        close(vault)
+    store = Store(url)
+    seen = verify(store, key=public_hex(SIGNER), deep=True)
+    assert (seen.problems, seen.size, seen.covered) == ([], 8, 8)
+    store.close()
+    if place.data is None:
+        content = b"".join(path.read_bytes() for path in place.folder.glob("trail.sqlite*"))
+        assert PERSON.encode() not in content
+        assert patient.patient.encode() in content
+
+
 def test_of_a_list_the_unknown_are_told_by_place_and_nothing_is_begun_for_nonsense(place: Place) -> None:
     vault = filled(place, fresh())
     with pytest.raises(InputError, match="visible"):
@@ -295,6 +326,6 @@ def test_of_a_list_the_unknown_are_told_by_place_and_nothing_is_begun_for_nonsen
     erased = forget(
         vault, ["nobody", PERSON, OTHER, PERSON], by="dpo", basis="art.17", requested="2026-11-23"
     )
-    assert (erased.patients, erased.payloads, erased.unknown) == (2, 4, (0,))
+    assert (erased.patients, erased.payloads, erased.resumed, erased.unknown) == (2, 4, 0, (0,))
     assert place.trail.entries("erasure")[0][3]["basis"] == "art.17"
     close(vault)

@@ -182,8 +182,8 @@ def test_signals_come_back_in_order_and_go_on_their_day(place: Place) -> None:
     before = NOW + timedelta(days=2, seconds=1)
     assert purge_signals(vault, before, by="cron") == 4
     assert [one.values["day"] for one in read_signals(vault)] == [3, 3, 4, 4, 5, 5]
-    said = {"policy": "signals", "before": "2026-11-25T08:00:01+00:00", "records": 4}
-    assert place.trail.entries("retention") == [("retention", "cron", None, said)]
+    said = {"before": "2026-11-25T08:00:01+00:00", "records": 4}
+    assert place.trail.entries() == [("signals.purge", "cron", None, said)]
     altered(place, "UPDATE vault_signal SET expires = expires + 1 WHERE patient IS NOT NULL")
     with pytest.raises(InputError, match="not what was put there"):
         list(read_signals(vault))

@@ -22,12 +22,15 @@ class Erased:
         Whose key was destroyed, those of an interrupted erasure among them.
     payloads : int
         That were deleted, every version.
+    resumed : int
+        Of these patients, those whose key an interrupted erasure had destroyed.
     unknown : tuple of int
         Places, from 0, of the identifiers that have no key.
     """
 
     patients: int
     payloads: int
+    resumed: int
     unknown: tuple[int, ...]
 
 
@@ -62,15 +65,16 @@ def forget(
     said: dict[str, Value] = {}
     said |= {"basis": basis} if basis else {}
     said |= {"requested": requested} if requested else {}
+    destroyed = 0
     # Once each, however often they are listed.
     for one in {one.patient: one for one in found if one}.values():
         details = {**said, "phase": "asked", "epoch": one.epoch}
         details["payloads"] = len(vault.listed(one.patient))
         vault.recorder.append(Entry("erasure", by, patient=one.patient, details=details))
-        vault.keys.destroy(one.patient)
+        destroyed += vault.keys.destroy(one.patient)
     patients, payloads = finish_erasures(vault, by=by)
     unknown = tuple(place for place, one in enumerate(found) if one is None)
-    return Erased(patients, payloads, unknown)
+    return Erased(patients, payloads, max(0, patients - destroyed), unknown)
 
 
 def finish_erasures(vault: Vault, *, by: str) -> tuple[int, int]:

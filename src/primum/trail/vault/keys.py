@@ -186,7 +186,7 @@ class KeyStore:
     def in_device(self) -> bool:
         """Say whether the master key of the current epoch is in a device, of which nobody has a copy."""
         with self.database.reading() as connection:
-            return live_epochs(connection)[0].source == "command"
+            return bool(live_epochs(connection)[0].source == "command")
 
     def wipe(self) -> None:
         """Leave no trace of deleted keys in the files."""

@@ -139,9 +139,7 @@ def purge_signals(vault: Vault, before: datetime, *, by: str) -> int:
             break
     vault.database.wipe(SIGNALS, rebuild=False)
     date = before.astimezone(UTC).isoformat(timespec="seconds")
-    vault.recorder.append(
-        Entry("retention", by, details={"policy": "signals", "before": date, "records": gone})
-    )
+    vault.recorder.append(Entry("signals.purge", by, details={"before": date, "records": gone}))
     return gone
 
 
