@@ -120,7 +120,8 @@ def create(
 
     with closing(KeyStore.create(keys, read_master(master_key))) as store:
         Vault.create(vault, store, Untold()).close()
-    print(_language(lang).text("Made: keys in {keys}, payloads in {vault}.", keys=keys, vault=vault))
+    language = _language(lang)
+    print(language.text("Made: keys in {keys}, payloads in {vault}.", keys=keys, vault=vault))
     return 0
 
 
@@ -143,8 +144,9 @@ def put(
     identifier, held = one_identifier(patient_file), read_content(content)
     with _opened(keys, vault, master_key) as opened:
         stored = opened.put(opened.keys.patient(identifier), kind, held, corrects=corrects)
-    said = _language(lang).text("Kept: payload {payload}, version", payload=stored.payload)
-    print(f"{said} {stored.version}")
+    language = _language(lang)
+    said = language.text("Kept: payload {payload}, version {version}.", **vars(stored))
+    print(said)
     return 0
 
 
@@ -179,7 +181,8 @@ def get(
         else:
             patient = known(opened.keys, identifier)
             count = write_all(opened, patient, out, by=_account(by), purpose=purpose)
-    print(_language(lang).text("Decrypted: {count}, into {path}.", count=count, path=str(out)))
+    language = _language(lang)
+    print(language.text("Decrypted: {count}, into {path}.", count=count, path=str(out)))
     return 0
 
 
@@ -313,7 +316,8 @@ def purge(
         raise InputError("--before lies ahead: give a date that is past.")
     with _opened(keys, vault, master_key, trail) as opened:
         gone = purge_signals(opened, until, by=_account(by))
-    print(_language(lang).text("Deleted signals: {count}.", count=gone))
+    language = _language(lang)
+    print(language.text("Deleted signals: {count}.", count=gone))
     return 0
 
 

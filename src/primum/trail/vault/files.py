@@ -86,7 +86,11 @@ def known(keys: KeyStore, identifier: str) -> PatientKeys:
     """
     found = keys.find(identifier)
     if found is None:
-        raise InputError("This patient has no key in {place}.", place=keys.database.place)
+        raise InputError(
+            "This patient has no key in {place}: see whether the identifier is written as it was when it was "
+            "put.",
+            place=keys.database.place,
+        )
     return found
 
 
@@ -104,7 +108,7 @@ def read_content(path: Path) -> bytes:
             return stream.read(LARGEST + 1)
     except OSError as error:
         raise InputError(
-            "{file} cannot be read ({reason}).",
+            "{file} cannot be read ({reason}): give a file that is there and that you may read.",
             file=clean_text(path),
             reason=error.strerror or type(error).__name__,
         ) from error

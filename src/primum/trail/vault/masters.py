@@ -219,7 +219,8 @@ def _file(path: Path) -> bytes:
             return stream.read(_LONGEST)
     except OSError as error:
         raise InputError(
-            "{file} with the master key cannot be read ({reason}).",
+            "{file} with the master key cannot be read ({reason}): give its path, as the account that owns "
+            "it.",
             file=clean_text(path),
             reason=error.strerror or type(error).__name__,
         ) from error
