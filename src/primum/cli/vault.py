@@ -196,6 +196,12 @@ def forget(
     all_listed: Annotated[
         bool, typer.Option("--all-listed", help=message("The file has one identifier a line: erase all."))
     ] = False,
+    numbers: Annotated[
+        bool,
+        typer.Option(
+            "--numbers", help=message("The file has the trail's numbers of patients, not identifiers.")
+        ),
+    ] = False,
     basis: Annotated[
         str | None, typer.Option("--basis", help=message("Why, in a word for the trail: art.17"))
     ] = None,
@@ -212,7 +218,7 @@ def forget(
     people = identifiers(patient_file) if all_listed else [one_identifier(patient_file)]
     language = _language(lang)
     with _opened(keys, vault, master_key, trail) as opened:
-        erased = forget(opened, people, by=_account(by), basis=basis, requested=requested)
+        erased = forget(opened, people, by=_account(by), basis=basis, requested=requested, numbers=numbers)
         if erased.patients:
             print(language.text(_ERASED, patients=erased.patients, payloads=erased.payloads))
             print(_what_holds(opened, language))

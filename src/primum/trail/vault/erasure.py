@@ -41,6 +41,7 @@ def forget(
     by: str,
     basis: str | None = None,
     requested: str | None = None,
+    numbers: bool = False,
 ) -> Erased:
     """Erase patients: destroy their keys, delete what they left, wipe the traces.
 
@@ -53,6 +54,9 @@ def forget(
         Who erases, for the trail.
     basis, requested : str or None
         Why and when it was asked for, in a word each, for the trail.
+    numbers : bool
+        `identifiers` are the numbers that the trail calls them: after a backup was restored, erasures are
+        carried out again without knowing whose they were.
 
     Raises
     ------
@@ -61,7 +65,8 @@ def forget(
     MachineError
         The traces cannot be wiped yet; the keys are gone, and repeating finishes the rest.
     """
-    found = [vault.keys.find(one) for one in identifiers]
+    find = vault.keys.by_number if numbers else vault.keys.find
+    found = [find(one) for one in identifiers]
     said: dict[str, Value] = {}
     said |= {"basis": basis} if basis else {}
     said |= {"requested": requested} if requested else {}
