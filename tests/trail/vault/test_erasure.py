@@ -1,6 +1,7 @@
 """Erasure: searched for in every file, attacked with older copies, killed at every step, raced against."""
 
 import shutil
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, insert, select, text
 from tests.trail.vault.support import Place, child, close, ended, fresh
 
 from primum.errors import InputError, MachineError
@@ -63,12 +64,13 @@ def boxes(vault: Vault, patient: str) -> list[bytes]:
         return [*payloads, *signals]
 
 
-def settled(place: Place) -> None:
-    """Let PostgreSQL write its pages and sample its tables, as it does by itself now and then."""
+def settled(place: Place, *, sampled: bool = False) -> None:
+    """Let PostgreSQL write its pages, and sample its tables, as it does by itself now and then."""
     if place.data is not None:
         engine = create_engine(place.keys, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text("ANALYZE"))
+            if sampled:
+                connection.execute(text("ANALYZE"))
             connection.execute(text("CHECKPOINT"))
         engine.dispose()
 
@@ -80,7 +82,7 @@ def test_no_file_holds_the_text_the_key_or_the_person(place: Place) -> None:
     wrapped = [row.wrapped[12:], row.identity[12:], row.lookup.encode()]
     left = [box[12:44] for box in boxes(vault, keys.patient)]
     never = [PLAIN[:36], b"T2 N1", keys._key, keys._key.hex().encode(), PERSON.encode(), b"p_value"]
-    settled(place)
+    settled(place, sampled=True)
     for one in (*wrapped, *left):
         assert place.holding(one)
     assert place.holding(*never) == []
@@ -242,6 +244,24 @@ def test_a_put_that_comes_too_late_brings_nothing_back(place: Place) -> None:
         with pytest.raises(InputError, match="forgotten"):
             call()
     assert (vault.count(), vault.keys.find(PERSON), vault.listed(keys.patient)) == (0, None, [])
+    close(vault)
+
+
+def test_an_erasure_waits_for_the_put_that_was_first(place: Place) -> None:
+    vault = place.create(fresh())
+    patient = vault.keys.patient(PERSON)
+    vault.put(patient, "record", PLAIN)
+    gone: list[int] = []
+    erasing = threading.Thread(target=lambda: gone.append(vault.erase(patient.patient)))
+    with vault.database.writing(alone=False) as connection:
+        vault.claim(connection, patient.patient)
+        erasing.start()
+        erasing.join(0.3)
+        assert erasing.is_alive()
+        row = {"payload": "0" * 32, "version": 1, "patient": patient.patient, "kind": "record", "box": b"x"}
+        connection.execute(insert(PAYLOADS), row)
+    erasing.join(20)
+    assert (gone, vault.count()) == ([2], 0)
     close(vault)
 
 

@@ -62,6 +62,25 @@ def test_many_processes_make_one_key_for_one_patient(place: Place) -> None:
     keys.close()
 
 
+def test_a_reader_sees_one_state_of_all_tables(place: Place) -> None:
+    """Else a patient who is wrapped anew between two looks would be nowhere."""
+    master, new = fresh(), fresh()
+    vault = place.create(master)
+    vault.keys.patient(PERSON)
+    with vault.keys.database.reading() as connection:
+        epochs = connection.execute(text("SELECT epoch, phase FROM vault_epoch")).all()
+        other = KeyStore(place.keys, master)
+        monkey = pytest.MonkeyPatch()
+        # Traces cannot be wiped while somebody reads; what is looked at here comes before.
+        monkey.setattr(other, "wipe", lambda: None)
+        rotate(other, new, recorder=place.trail, by="test")
+        monkey.undo()
+        other.close()
+        patients = connection.execute(text("SELECT epoch FROM vault_patient")).all()
+        assert [tuple(one) for one in (*epochs, *patients)] == [(1, "current"), (1,)]
+    close(vault)
+
+
 def test_no_identifier_and_no_plain_digest_of_one_is_in_any_file(place: Place) -> None:
     keys = KeyStore.create(place.keys, fresh())
     keys.patient(PERSON)

@@ -165,6 +165,18 @@ def test_the_same_key_is_no_new_one_and_a_done_rotation_is_said_to_be(sqlite_pla
     ]
 
 
+def test_who_slept_through_a_rotation_cannot_begin_the_next(place: Place) -> None:
+    first, second, third = fresh(), fresh(), fresh()
+    kept = filled(place, first)
+    asleep = KeyStore(place.keys, first)
+    assert turned(place, first, second)
+    with pytest.raises(InputError, match="not the master key"):
+        rotate(asleep, third, recorder=place.trail, by="test")
+    asleep.close()
+    require_all(place, kept, second)
+    assert not _begun(place, third)
+
+
 def test_nothing_of_the_old_epoch_stays_in_the_files(place: Place) -> None:
     old, new = fresh(), fresh()
     filled(place, old)
