@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from primum.trail.entry import Entry, Position
 from primum.trail.vault.keys import KeyStore
@@ -85,7 +85,7 @@ def close(vault: Vault) -> None:
 def child(work: Callable[[], object], *, kill_at: int | None = None, trail: FileTrail | None = None) -> int:
     """Fork a process for `work`, which kills itself (-9) before its nth step.
 
-    Steps are statements, commits, and the beginnings and ends of records; reads are none, because nothing has
+    Steps are statements, commits of what was written, and the beginnings and ends of records; reads are none, because nothing has
     changed when the next step comes.
     """
     pid = os.fork()
@@ -98,12 +98,16 @@ def child(work: Callable[[], object], *, kill_at: int | None = None, trail: File
             os.kill(os.getpid(), signal.SIGKILL)
 
     def executes(_: object, __: object, statement: str, *___: object) -> None:
-        if not statement.startswith(("SELECT", "BEGIN")):
+        if not statement.startswith(("SELECT", "BEGIN", "SET")):
+            stepped()
+
+    def commits(connection: Connection) -> None:
+        if connection.get_execution_options().get("primum_writes"):
             stepped()
 
     try:
         event.listen(Engine, "before_cursor_execute", executes)
-        event.listen(Engine, "commit", stepped)
+        event.listen(Engine, "commit", commits)
         if trail is not None:
             trail.step = stepped
         work()
