@@ -61,6 +61,13 @@ MANUAL = {
     "train forget": "train.md",
     "train plain": "train.md",
     "train private": "train.md",
+    "vault create": "vault.md",
+    "vault forget": "vault.md",
+    "vault get": "vault.md",
+    "vault purge": "vault.md",
+    "vault put": "vault.md",
+    "vault rotate": "vault.md",
+    "vault status": "vault.md",
 }
 
 

@@ -3,7 +3,7 @@
 import click
 import typer
 
-from primum.cli import audit, demo, inspect_updates, options, report, trail, trail_witness, train
+from primum.cli import audit, demo, inspect_updates, options, report, trail, trail_witness, train, vault
 from primum.errors import InputError
 from primum.report.language import Language, message
 
@@ -21,6 +21,7 @@ app.add_typer(report.report_app, name="report")
 trail.trail_app.command("witness", help=trail_witness.HELP)(trail_witness.witness_command)
 app.add_typer(trail.trail_app, name="trail")
 app.add_typer(train.train_app, name="train")
+app.add_typer(vault.vault_app, name="vault")
 
 
 def perform(arguments: list[str], language: Language) -> int:

@@ -85,8 +85,8 @@ def close(vault: Vault) -> None:
 def child(work: Callable[[], object], *, kill_at: int | None = None, trail: FileTrail | None = None) -> int:
     """Fork a process for `work`, which kills itself (-9) before its nth step.
 
-    Steps are statements, commits of what was written, and the beginnings and ends of records; reads are none, because nothing has
-    changed when the next step comes.
+    Steps are statements, commits of what was written, and the beginnings and ends of records; reads are none,
+    because nothing has changed when the next step comes.
     """
     pid = os.fork()
     if pid:
