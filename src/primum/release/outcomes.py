@@ -99,7 +99,7 @@ class Outcome:
     brier: float | None = None
 
     def values(self, watch: Watch) -> dict[Stream, float]:
-        """Tell what each stream sees of it, higher is worse; streams of which nothing is known see nothing."""
+        """Tell what each stream sees of it, higher is worse; nothing of what is not known."""
         known: dict[Stream, float | bool | None] = {
             "error_rate": self.error,
             "refusals": self.refused,
