@@ -276,7 +276,9 @@ class SequentialTest:
     @property
     def log_e_value(self) -> float:
         """Log of the e-value; 0 means no evidence, above is worse."""
-        return float(logsumexp([*self.log_wealth, math.log(RESERVE / (self.steps + 1))]))
+        money = (*self.log_wealth, math.log(RESERVE / (self.steps + 1)))
+        largest = max(money)
+        return largest + math.log(math.fsum(math.exp(log - largest) for log in money))
 
     @property
     def e_value(self) -> float:

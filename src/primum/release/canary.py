@@ -226,9 +226,9 @@ def _nearest(state: CanaryState) -> Decision:
     """Judge by the stream whose e-value is largest beside its threshold; of equals, by the first."""
     watched = [stream for stream in STREAMS if state.watch.weights.get(stream)]
     log_thresholds = {stream: math.log(state.watch.threshold(stream)) for stream in watched}
-    stream = max(watched, key=lambda one: state.tests[one].log_e_value - log_thresholds[one])
-    test = state.tests[stream]
-    crossed = test.log_e_value >= log_thresholds[stream]
+    beyond = {stream: state.tests[stream].log_e_value - log_thresholds[stream] for stream in watched}
+    stream = max(watched, key=lambda one: beyond[one])
+    test, crossed = state.tests[stream], beyond[stream] >= 0
     seen = test.seen
     statistic = seen.difference
     if test.kind == "bound":

@@ -125,7 +125,7 @@ class CanaryFile:
         InputError, MachineError
             As :meth:`observe`.
         """
-        with self._transaction() as connection:
+        with self._transaction(writes=False) as connection:
             return self._read(connection)
 
     def _read(self, connection: sqlite3.Connection) -> Canary:
@@ -135,13 +135,13 @@ class CanaryFile:
         return Canary.from_bytes(row[0], file=self._path.name)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the file alone, from before reading to after writing."""
+    def _transaction(self, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
+        """Hold the file, from before reading to after writing; alone, where something is written."""
         try:
             with closing(
                 sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
             ) as connection:
-                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
                 try:
                     yield connection
                 except BaseException:
