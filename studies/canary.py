@@ -29,7 +29,7 @@ from primum.release.outcomes import STREAMS, WEIGHTS, Stream, Watch
 from studies.tables import Table, write_page
 
 RUNS, PATIENTS = 1000, 20_000
-LENGTHS = (500, 2_000, 20_000)
+LENGTHS = (500, 2_000, 20_000, 100_000)
 ALPHA, BOUND = 0.05, Watch().disagreement
 Values = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -87,24 +87,26 @@ def same(
     rate: float | Values,
     late: bool = False,
     returning: bool = False,
+    worse: float = 0.0,
+    patients: int = PATIENTS,
 ) -> Streams:
-    """Make a canary that is the live model again: five streams, each patient once in each."""
-    shares = np.broadcast_to(np.asarray(share, np.float64), PATIENTS)
-    risks = np.broadcast_to(np.asarray(rate, np.float64), PATIENTS)
+    """Make a canary that is the live model again, or `worse` by that many errors: all five streams."""
+    shares = np.broadcast_to(np.asarray(share, np.float64), patients)
+    risks = np.broadcast_to(np.asarray(rate, np.float64), patients)
     if returning:  # one patient's cases are alike; whose first case is settled first, counts first
-        risks = random.beta(0.2, 1.8, PATIENTS)
-    canary = random.random(PATIENTS) < shares
-    wrong = random.random(PATIENTS) < risks
-    truth = random.random(PATIENTS)
-    happened = random.random(PATIENTS) < truth
+        risks = random.beta(0.2, 1.8, patients)
+    canary = random.random(patients) < shares
+    wrong = random.random(patients) < risks + worse * canary
+    truth = random.random(patients)
+    happened = random.random(patients) < truth
     values: dict[Stream, Values] = {
         "error_rate": wrong.astype(np.float64),
-        "refusals": (random.random(PATIENTS) < 0.03).astype(np.float64),
-        "agreement": (random.random(PATIENTS) < BOUND).astype(np.float64),
-        "latency": (random.random(PATIENTS) < np.clip(risks, 0, 0.5)).astype(np.float64),
+        "refusals": (random.random(patients) < 0.03).astype(np.float64),
+        "agreement": (random.random(patients) < BOUND).astype(np.float64),
+        "latency": (random.random(patients) < np.clip(risks, 0, 0.5)).astype(np.float64),
         "calibration": (truth - happened) ** 2,
     }
-    settled = np.arange(PATIENTS, dtype=np.float64)
+    settled = np.arange(patients, dtype=np.float64)
     if late:  # errors become known later than the rest
         settled = settled + random.exponential(np.where(wrong, 900, 100))
     order = np.argsort(settled)
@@ -133,6 +135,9 @@ HOSPITALS: dict[str, Callable[[np.random.Generator], Streams]] = {
         random, share=RAISED, rate=TREND, late=True
     ),
     "risks differ between patients": lambda random: same(random, share=0.2, rate=0.1, returning=True),
+    "share 50 %, errors 20 %, for longer": lambda random: same(
+        random, share=0.5, rate=0.2, patients=LENGTHS[-1]
+    ),
 }
 
 
@@ -145,8 +150,29 @@ def false_rollbacks() -> Table:
     )
     for number, (name, make) in enumerate(HOSPITALS.items()):
         ends = np.array([rolled_back(make(np.random.default_rng([80, number, run]))) for run in range(RUNS)])
-        counts = [int((ends <= length).sum()) for length in LENGTHS]
-        table.add(name, *counts, f"≤ {RUNS // 20}", counts[-1] <= RUNS * ALPHA)
+        last = LENGTHS[-1] if "longer" in name else PATIENTS
+        counts = [int((ends <= length).sum()) if length <= last else "" for length in LENGTHS]
+        table.add(name, *counts, f"≤ {RUNS // 20}", bool((ends < math.inf).mean() <= ALPHA))
+    return table
+
+
+def budgets() -> Table:
+    """Compare the two ways to spend one budget: shared out, or on the weighted mean of the e-values."""
+    table = Table("Five streams, share 20 %, errors 10 %", "Shared out", "On the mean of the e-values")
+    for name, worse in (("no difference: rolled back of 1,000", 0.0), ("5 points worse: median delay", 0.05)):
+        apart, together = np.empty(RUNS), np.empty(RUNS)
+        for run in range(RUNS):
+            streams = same(np.random.default_rng([85, run]), share=0.2, rate=0.1, worse=worse)
+            mean = np.full(PATIENTS + 1, -math.inf)
+            for stream, data in streams.items():
+                ends, said = path(KINDS[stream], *data)
+                after = np.searchsorted(ends, np.arange(PATIENTS + 1), side="right")
+                mean = np.logaddexp(mean, math.log(WEIGHTS[stream]) + np.concatenate([[0.0], said])[after])
+            reached = mean >= math.log(1 / ALPHA)
+            apart[run], together[run] = rolled_back(streams), reached.argmax() if reached.any() else math.inf
+        both = (apart, together)
+        found = [np.median(one) if worse else (one < math.inf).sum() for one in both]
+        table.add(name, *(round(float(one)) for one in found))
     return table
 
 
@@ -170,7 +196,7 @@ def wrong_ways() -> Table:
     table.add("no difference, 1,000 patients with 20 cases each, every case counted", every)
     table.add("no difference, errors rise from 5 % to 10 %, canary compared with the past 5 %", past)
     table.add(
-        "no difference, errors fall from 42 % to 2 %, labels of the canary's patients come 1,000 patients later",
+        "no difference, errors fall from 42 % to 2 %, the canary's labels come 1,000 patients later",
         delayed,
     )
     return table
@@ -332,7 +358,16 @@ def tests_compared() -> Table:
 
 def main() -> None:
     """Run, print and write the tables."""
-    tables = (false_rollbacks, wrong_ways, five_points, effects, divisions, other_streams, tests_compared)
+    tables = (
+        false_rollbacks,
+        wrong_ways,
+        five_points,
+        effects,
+        divisions,
+        budgets,
+        other_streams,
+        tests_compared,
+    )
     write_page("canary", __doc__, *(make() for make in tables))
 
 
