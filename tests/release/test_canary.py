@@ -144,6 +144,16 @@ def test_patients_who_come_often_count_once() -> None:
     assert everything >= 3
 
 
+def test_patients_routed_at_different_shares_are_not_compared() -> None:
+    canary = begun()
+    for _ in range(200):
+        canary.observe(Outcome("canary", 0.5, error=True, brier=1.0))
+        decision = canary.observe(Outcome("live", 0.1, error=False, brier=0.0))
+    assert not decision.roll_back
+    assert canary.state.tests["error_rate"].steps == 20
+    assert canary.state.tests["calibration"].steps == 50
+
+
 def test_a_harmful_finding_rolls_back_at_once() -> None:
     canary = begun()
     mild = Finding("membership.combined.auc", "none_found", False, CANARY, "33" * 32)
@@ -250,6 +260,7 @@ def test_the_file_counts_each_patient_once_in_each_stream(tmp_path: Path) -> Non
     file = CanaryFile.begin(tmp_path / "canary", begun(), key=KEY)
     file.observe(b"one", Outcome("live", 0.5, refused=False))
     file.observe(b"one", Outcome("live", 0.5, refused=True, error=True))
+    file.observe(b"one", Outcome("live", 0.5, refused=True, error=False))
     canary = CanaryFile(tmp_path / "canary", key=KEY).observe(b"two", Outcome("canary", 0.5, error=False))
     errors, refusals = canary.state.tests["error_rate"].seen, canary.state.tests["refusals"].seen
     assert (errors.tested, errors.reference, errors.reference_sum) == (1, 1, 1)
