@@ -144,11 +144,12 @@ def test_patients_who_come_often_count_once() -> None:
     assert everything >= 3
 
 
-def test_patients_routed_at_different_shares_are_not_compared() -> None:
+@pytest.mark.parametrize(("share", "period"), [(0.1, 0), (0.5, 1)])
+def test_patients_of_different_shares_or_periods_are_not_compared(share: float, period: int) -> None:
     canary = begun()
     for _ in range(200):
         canary.observe(Outcome("canary", 0.5, error=True, brier=1.0))
-        decision = canary.observe(Outcome("live", 0.1, error=False, brier=0.0))
+        decision = canary.observe(Outcome("live", share, error=False, brier=0.0, period=period))
     assert not decision.roll_back
     assert canary.state.tests["error_rate"].steps == 20
     assert canary.state.tests["calibration"].steps == 50
