@@ -222,7 +222,7 @@ def delays(
     for run in range(RUNS):
         random = np.random.default_rng([82, run, int(1000 * rate), int(1000 * worse), int(100 * share)])
         canary = random.random(PATIENTS) < share
-        wrong = random.random(PATIENTS) < np.where((TIME >= after) & canary, worse, rate)
+        wrong = random.random(PATIENTS) < np.where(canary & (after <= TIME), worse, rate)
         data = (canary, wrong.astype(np.float64), (TIME // period).astype(np.float64))
         found.append(alarm("shares", data, alpha=alpha) - after)
     return np.array(found)
