@@ -328,7 +328,7 @@ def _delay(stream: str, change: float, *, share: float) -> float:
 
 
 def turner(rate: float, worse: float, *, share: float, alpha: float) -> float:
-    """Median delay of the safe test of Turner, Ly & Grünwald with learned rates, in the same blocks."""
+    """Median delay of the test of Turner, Ly & Grünwald with learned rates, in the same blocks."""
     random = np.random.default_rng([84, int(1000 * rate), int(100 * share)])
     log_e, end = np.zeros(RUNS), np.full(RUNS, math.inf)
     seen = np.full((2, RUNS), 0.36)  # patients so far, with their prior Beta(0.18, 0.18)
