@@ -141,7 +141,7 @@ def test_no_trail_but_a_trail() -> None:
 def test_the_page_says_how_each_kind_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "trail-formats.md").read_text(encoding="utf-8")
     table = page.split("| kind | about a patient |")[1].split("\n\n")[0]
-    said = {}
+    said: dict[str, list[str]] = {}
     for row in table.splitlines()[2:]:
         kinds, *cells = (cell.strip() for cell in row.strip("|").split("|"))
         said |= dict.fromkeys(re.findall(r"`([\w.]+)`", kinds) or ["every other"], cells)
