@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from primum.errors import InputError, MachineError
 from primum.evidence.text import clean_text
-from primum.trail.countersigned import countersigned_line, read_countersigned
+from primum.trail.countersigned import Countersigned, countersigned_line, read_countersigned
 from primum.trail.heads import SignedHead, head_line, read_head
 from primum.trail.merkle import proves_consistency
 from primum.trail.syslog import SyslogSender
@@ -80,7 +80,7 @@ class HttpWitness:
     authority : Path or None
         Certificates that sign the witness's, PEM; by default the system's.
     key : str or None
-        The witness's public key, hexadecimal: what it answers must be signed with it.
+        The witness's public key, hexadecimal: all that it answers must be countersigned with it.
     kept : Path or None
         File that keeps what it answered, one countersigned head a line.
     """
@@ -145,14 +145,19 @@ class HttpWitness:
             found = read_countersigned(body)
         except ValueError as error:
             raise self._unreachable("no countersignature") from error
-        if found.signed != signed or not found.holds(self.key or found.key):
+        if found.signed != signed:
+            raise self._unreachable("another head")
+        self._require_signed(found)
+        if self.kept is not None:
+            _append(self.kept, countersigned_line(found))
+
+    def _require_signed(self, found: Countersigned) -> None:
+        if not found.holds(self.key or found.key):
             raise InputError(
                 "The witness {url} did not sign what it answers with the key that is known of it: ask who "
                 "keeps it.",
                 url=clean_text(self.url),
             )
-        if self.kept is not None:
-            _append(self.kept, countersigned_line(found))
 
     def last(self, trail: str, shard: int) -> SignedHead | None:
         """Give the last head that it saw of a shard."""
@@ -181,9 +186,12 @@ class HttpWitness:
                 raise self._unreachable(f"HTTP {answer.status}")
             while line := answer.readline(_LINE):
                 try:
-                    yield read_head(line)
+                    signed = read_head(line)
+                    if self.key is not None:
+                        self._require_signed(read_countersigned(line))
                 except ValueError as error:
                     raise self._unreachable("no heads") from error
+                yield signed
             if answer.length:
                 raise self._unreachable("a cut answer")
 
