@@ -50,6 +50,7 @@ MANUAL = {
     "trail expire": "trail.md",
     "trail export": "trail.md",
     "trail head": "trail.md",
+    "trail send": "trail.md",
     "trail show": "trail.md",
     "trail status": "trail.md",
     "trail verify": "trail.md",

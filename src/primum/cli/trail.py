@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from primum.cli import options
+from primum.cli.account import account
 from primum.report.language import Language, message, preferred_language
 
 if TYPE_CHECKING:
     from primum.trail.queries import Query
-    from primum.trail.witness import Witness
 
 trail_app = typer.Typer(
     help=message("The log of every prediction, review and release, which cannot be altered unseen."),
@@ -24,7 +24,7 @@ WitnessPlaces = Annotated[
     list[str] | None,
     typer.Option(
         "--witness",
-        help=message("File of heads, or https:// address of a witness; repeatable."),
+        help=message("File of heads, https://host:port#KEY, or syslog://host:port; repeatable."),
     ),
 ]
 Authority = Annotated[
@@ -96,7 +96,7 @@ def verify_command(
     from primum.trail.heads import public_hex
     from primum.trail.store import Store
     from primum.trail.verification import verify
-    from primum.trail.witness import gathered
+    from primum.trail.witness_places import gathered
 
     key = public_hex(read_public_key(public_key)) if public_key else None
     store = Store(trail)
@@ -125,8 +125,9 @@ def head(
     """Sign what is there now."""
     from primum.evidence.signature import read_private_key
     from primum.trail.log import Trail
+    from primum.trail.witness_places import witness_at
 
-    witnesses = [_witness(one, authority) for one in witness or ()]
+    witnesses = [witness_at(one, authority=authority) for one in witness or ()]
     with Trail(trail, shard=shard, key=read_private_key(key), witnesses=witnesses) as opened:
         signed = opened.sign_head()
     size = signed.head.size if signed else 0
@@ -158,8 +159,10 @@ def show(
     from primum.trail.queries import find
     from primum.trail.record import read_record
     from primum.trail.store import Store
+    from primum.workflows.trail_export import note_access
 
     query, count = _query(patient, model, by, since, until, kinds), 0
+    note_access(trail, query, by=account(), shard=shard)
     with Store(trail).reading() as connection:
         for one in find(connection, query, shard=shard):
             record = read_record(one.body)
@@ -195,13 +198,47 @@ def export(
     lang: options.Lang = None,
 ) -> int:
     """Write an export and say how many records it holds."""
-    from primum.trail.store import Store
     from primum.workflows.trail_export import write_export
 
     query = _query(patient, model, by, since, until, kinds)
-    count = write_export(Store(trail), query, out, form=form, shard=shard)
+    count = write_export(trail, query, out, by=account(), form=form, shard=shard)
     language = Language(lang or preferred_language())
     print(language.text("{count} records in {path}.", count=count, path=str(out)))
+    return 0
+
+
+@trail_app.command(
+    "send",
+    help=message(
+        "Send records as DICOM audit messages to an audit repository, over syslog with TLS.\n\n"
+        "Example: primum trail send trail.db --to syslog://audit.hospital:6514 --since 2026-11-01"
+    ),
+)
+def send(
+    trail: Address,
+    to: Annotated[str, typer.Option("--to", help=message("syslog://host:port of the repository."))],
+    authority: Authority = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help=message("Certificate of this machine, PEM."))
+    ] = None,
+    certificate_key: Annotated[
+        Path | None, typer.Option("--certificate-key", help=message("Its private key, PEM."))
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    kinds: Kinds = None,
+    shard: Shard = 0,
+    lang: options.Lang = None,
+) -> int:
+    """Send what was asked for, and say how many messages left."""
+    from primum.trail.witness_places import syslog_at
+    from primum.workflows.trail_export import send_records
+
+    query = _query(None, None, None, since, until, kinds)
+    sender = syslog_at(to, authority=authority, certificate=certificate, key=certificate_key)
+    count = send_records(trail, query, sender, by=account(), shard=shard)
+    language = Language(lang or preferred_language())
+    print(language.text("{count} records sent; syslog does not say whether they were kept.", count=count))
     return 0
 
 
@@ -322,9 +359,3 @@ def _query(
         until=instant(until) if until else None,
         kinds=tuple(one.strip() for one in kinds.split(",")) if kinds else (),
     )
-
-
-def _witness(place: str, authority: Path | None) -> "Witness":
-    from primum.trail.witness import FileWitness, HttpWitness
-
-    return HttpWitness(place, authority) if "://" in place else FileWitness(Path(place))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from primum.cli import options
+from primum.cli.account import account
 from primum.errors import InputError
 from primum.report.language import Language, message, preferred_language
 
@@ -177,10 +178,10 @@ def get(
     identifier = None if patient_file is None else one_identifier(patient_file)
     with _opened(keys, vault, master_key, trail) as opened:
         if identifier is None:
-            count = write_one(opened, str(payload), out, by=_account(by), purpose=purpose, version=version)
+            count = write_one(opened, str(payload), out, by=account(by), purpose=purpose, version=version)
         else:
             patient = known(opened.keys, identifier)
-            count = write_all(opened, patient, out, by=_account(by), purpose=purpose)
+            count = write_all(opened, patient, out, by=account(by), purpose=purpose)
     language = _language(lang)
     print(language.text("Decrypted: {count}, into {path}.", count=count, path=str(out)))
     return 0
@@ -218,7 +219,7 @@ def forget(
     people = identifiers(patient_file) if all_listed else [one_identifier(patient_file)]
     language = _language(lang)
     with _opened(keys, vault, master_key, trail) as opened:
-        erased = forget(opened, people, by=_account(by), basis=basis, requested=requested, numbers=numbers)
+        erased = forget(opened, people, by=account(by), basis=basis, requested=requested, numbers=numbers)
         if erased.patients:
             print(language.text(_ERASED, patients=erased.patients, payloads=erased.payloads))
             print(_what_holds(opened, language))
@@ -257,7 +258,7 @@ def rotate(
     with ExitStack() as stack:
         store = stack.enter_context(closing(KeyStore(keys, *map(read_master, master_key), new)))
         recorder = stack.enter_context(_recorder(trail))
-        done = rotate(store, new, recorder=recorder, by=_account(by))
+        done = rotate(store, new, recorder=recorder, by=account(by))
         device = store.in_device()
     if not done.turned:
         print(
@@ -321,7 +322,7 @@ def purge(
     if until > datetime.now(UTC):
         raise InputError("--before lies ahead: give a date that is past.")
     with _opened(keys, vault, master_key, trail) as opened:
-        gone = purge_signals(opened, until, by=_account(by))
+        gone = purge_signals(opened, until, by=account(by))
     language = _language(lang)
     print(language.text("Deleted signals: {count}.", count=gone))
     return 0
@@ -352,14 +353,6 @@ def _what_holds(opened: "Vault", language: Language) -> str:
     if not opened.keys.database.is_sqlite:
         said.append(_LOGS)
     return "\n".join(language.text(one) for one in said)
-
-
-def _account(by: str | None) -> str:
-    if by is not None:
-        return by
-    import getpass
-
-    return getpass.getuser()
 
 
 def _language(lang: str | None) -> Language:
