@@ -116,6 +116,8 @@ def test_stores_that_are_not_there_or_there_already(place: Place, tmp_path: Path
     other = KeyStore.create(str(tmp_path / "other.db"), fresh())
     with pytest.raises(InputError, match="does not belong"):
         type(vault)(place.payloads, other, place.trail)
+    with pytest.raises(InputError, match="is the key store"):
+        type(vault).create(str(tmp_path / "." / "other.db"), other, place.trail)
     with pytest.raises(InputError, match="no vault at"):
         type(vault)(str(tmp_path / "none.db"), vault.keys, place.trail)
     other.close()

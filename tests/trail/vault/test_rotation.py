@@ -14,7 +14,7 @@ from primum.errors import InputError
 from primum.trail.vault.erasure import forget
 from primum.trail.vault.keys import KeyStore
 from primum.trail.vault.masters import HeldKey
-from primum.trail.vault.payloads import Stored
+from primum.trail.vault.payloads import Stored, Vault
 from primum.trail.vault.rotation import rotate
 
 PEOPLE = [f"1850578006084{one:02}" for one in range(3)]
@@ -33,12 +33,16 @@ def filled(place: Place, master: HeldKey, people: list[str] = PEOPLE) -> dict[st
 def require_all(place: Place, kept: dict[str, Stored], *masters: HeldKey) -> None:
     """Everybody is found by who they are, and their payload opens."""
     vault = place.open(*masters)
+    require_each(vault, kept)
+    close(vault)
+
+
+def require_each(vault: Vault, kept: dict[str, Stored]) -> None:
     for number, (person, stored) in enumerate(kept.items()):
         keys = vault.keys.find(person)
         assert keys is not None, number
         [payload] = vault.export(keys, by="test", purpose="test")
         assert (payload.stored, payload.content) == (stored, f"of {number}".encode())
-    close(vault)
 
 
 def turned(place: Place, old: HeldKey, new: HeldKey) -> bool:
@@ -56,12 +60,14 @@ def test_killed_at_every_step_it_completes_on_restart(place: Place) -> None:
         whole = ended(
             child(lambda old=old, new=new: turned(place, old, new), kill_at=step, trail=place.trail)  # type: ignore[misc]
         )
-        require_all(place, kept, old, new) if _begun(place, new) else require_all(place, kept, old)
-        turned(place, old, new)
-        require_all(place, kept, new)
-        keys = KeyStore(place.keys, new)
-        assert keys.counts()[1:] == ({step + 1: "current"}, {step + 1: len(PEOPLE)})
-        keys.close()
+        vault = place.open(old, new)
+        require_each(vault, kept)
+        rotate(vault.keys, new, recorder=place.trail, by="test", batch=2)
+        close(vault)
+        vault = place.open(new)
+        require_each(vault, kept)
+        assert vault.keys.counts()[1:] == ({step + 1: "current"}, {step + 1: len(PEOPLE)})
+        close(vault)
         with pytest.raises(InputError, match="not the master key"):
             KeyStore(place.keys, old)
         done = {details["to_epoch"] for *_, details in place.trail.entries("key.rotation")}

@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 from cryptography.exceptions import InvalidTag
@@ -85,9 +86,14 @@ class Vault:
         Raises
         ------
         InputError
-            There is one already.
+            There is one already, or the file is the key store's.
         """
         database = Database(url)
+        if database.is_sqlite and Path(database.place).resolve() == Path(keys.database.place).resolve():
+            raise InputError(
+                "{place} is the key store: give the vault another file, which is backed up elsewhere.",
+                place=database.place,
+            )
         database.create_file()
         with database.opening(), database.writing() as connection:
             database.create(PAYLOAD_TABLES, connection)
