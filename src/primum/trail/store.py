@@ -83,6 +83,10 @@ _GUARDS: Final = (
     BEGIN SELECT RAISE(ABORT, 'the trail is only added to'); END""",
     """CREATE TRIGGER IF NOT EXISTS {table}_fixed BEFORE UPDATE ON {table} WHEN {unless}
     BEGIN SELECT RAISE(ABORT, 'the trail is only added to'); END""",
+    # INSERT OR REPLACE deletes without asking the first of these.
+    """CREATE TRIGGER IF NOT EXISTS {table}_added BEFORE INSERT ON {table}
+    WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
+    BEGIN SELECT RAISE(ABORT, 'the trail is only added to'); END""",
 )
 _EXPIRY: Final = "NOT (NEW.body IS NULL AND NEW.leaf = OLD.leaf AND NEW.position = OLD.position)"
 
@@ -124,14 +128,21 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """See one state of the tables."""
-        with self._refusals(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self._refusals(), self.engine.connect() as connection:
+            if self.kind == "postgresql":
+                # Else each statement sees what was committed before it, and blocks do not fit the records.
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def writing(self, shard: int = 0) -> Iterator[Connection]:
         """Be the only one who adds to a shard, after whoever is; durable when it ends without an error."""
         with self._refusals(), self.engine.connect() as connection:
             connection = connection.execution_options(primum_writes=True)
+            if self.kind == "postgresql":
+                # Whatever the server's own default: who waited for the lock must see what was written before.
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 if self.kind == "postgresql":
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK + shard,))
@@ -151,10 +162,11 @@ class Store:
             TABLES.create_all(connection)
             connection.execute(FACTS.insert(), [{"name": k, "value": v} for k, v in facts.items()])
             if self.kind == "sqlite":
-                for table in TABLES.tables:
+                for table, made in TABLES.tables.items():
                     unless = _EXPIRY if table == RECORDS.name else "1"
+                    key = made.primary_key.columns.keys()[0]
                     for guard in _GUARDS:
-                        connection.exec_driver_sql(guard.format(table=table, unless=unless))
+                        connection.exec_driver_sql(guard.format(table=table, unless=unless, key=key))
             elif writer is not None:
                 quoted = self.engine.dialect.identifier_preparer.quote(writer)
                 names = ", ".join(TABLES.tables)
@@ -169,10 +181,13 @@ class Store:
         InputError
             There is none.
         """
-        with self.reading() as connection:
-            if not inspect(connection).has_table(FACTS.name):
-                raise InputError("There is no trail at this address: make one with primum trail create.")
-            return {name: value for name, value in connection.execute(select(FACTS))}
+        file = self.engine.url.database if self.kind == "sqlite" else None
+        # SQLite makes the file of whoever only asks.
+        if file is None or Path(file).exists():
+            with self.reading() as connection:
+                if inspect(connection).has_table(FACTS.name):
+                    return {name: value for name, value in connection.execute(select(FACTS))}
+        raise InputError("There is no trail at this address: make one with primum trail create.")
 
     def may_rewrite(self) -> bool:
         """Say whether this account may change or delete records: on PostgreSQL a writer should not."""
