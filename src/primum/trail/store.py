@@ -127,7 +127,16 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """See one state of the tables."""
+        """See one state of the tables.
+
+        Raises
+        ------
+        InputError
+            There is no such file.
+        """
+        # SQLite would make it.
+        if self.kind == "sqlite" and not Path(self.engine.url.database or "").exists():
+            raise _no_trail()
         with self._refusals(), self.engine.connect() as connection:
             if self.kind == "postgresql":
                 # Else each statement sees what was committed before it, and blocks do not fit the records.
@@ -181,13 +190,10 @@ class Store:
         InputError
             There is none.
         """
-        file = self.engine.url.database if self.kind == "sqlite" else None
-        # SQLite makes the file of whoever only asks.
-        if file is None or Path(file).exists():
-            with self.reading() as connection:
-                if inspect(connection).has_table(FACTS.name):
-                    return {name: value for name, value in connection.execute(select(FACTS))}
-        raise InputError("There is no trail at this address: make one with primum trail create.")
+        with self.reading() as connection:
+            if not inspect(connection).has_table(FACTS.name):
+                raise _no_trail()
+            return {name: value for name, value in connection.execute(select(FACTS))}
 
     def may_rewrite(self) -> bool:
         """Say whether this account may change or delete records: on PostgreSQL a writer should not."""
@@ -213,6 +219,10 @@ class Store:
                 "repeat.",
                 reason=clean_text(reason),
             ) from error
+
+
+def _no_trail() -> InputError:
+    return InputError("There is no trail at this address: make one with primum trail create.")
 
 
 def _engine(url: str) -> Engine:
