@@ -34,6 +34,7 @@ from studies import (
     suite_false_alarms,
     suite_power,
     suite_traps,
+    trail,
     traps,
 )
 
@@ -72,5 +73,6 @@ for study in (
     suite_traps,
     suite_power,
     suite_false_alarms,
+    trail,
 ):
     study.main()
