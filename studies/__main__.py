@@ -35,6 +35,7 @@ from studies import (
     suite_false_alarms,
     suite_power,
     suite_traps,
+    trail,
     traps,
 )
 
@@ -74,5 +75,6 @@ for study in (
     suite_power,
     suite_false_alarms,
     canary,
+    trail,
 ):
     study.main()

@@ -11,6 +11,21 @@
     └── Interrupted      130    Ctrl-C, when there is something to go on with
 """
 
+import re
+import unicodedata
+
+
+def clean_text(value: object) -> str:
+    r"""Drop what can change how text is shown: control, format, bidirectional and unassigned characters.
+
+    Examples
+    --------
+    >>> clean_text("site\x1b[31m\u202eB\nC")
+    'site[31mB C'
+    """
+    spaced = re.sub(r"[\t\n\r\f\v\u2028\u2029]+", " ", str(value))
+    return "".join(letter for letter in spaced if not unicodedata.category(letter).startswith("C"))
+
 
 class PrimumError(Exception):
     """An error that a person can act on.

@@ -18,8 +18,7 @@ from tests.fuzz.corpus import SECRET, Files, put
 from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import READERS, Reader
 
-from primum.errors import PrimumError
-from primum.evidence.text import clean_text
+from primum.errors import PrimumError, clean_text
 from primum.report.language import Language
 
 SECONDS, MEBIBYTES = 10, 768

@@ -6,8 +6,7 @@ import pytest
 from tests.report.messages import french, spoken
 
 import primum
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.report.language import Code, Language, preferred_language
 from primum.report.literature import CITATIONS
 

@@ -8,8 +8,7 @@ import pytest
 from tests.report import site_samples
 from tests.report.test_html import Page
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.report.language import Code, Language
 from primum.report.site_report import page_of, render_sites
 

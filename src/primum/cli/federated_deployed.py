@@ -9,8 +9,7 @@ import typer
 
 from primum.cli import federated_options, options, train_options
 from primum.cli.log import write_line
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.report.language import Language, message, preferred_language
 
 _LEAST = 2

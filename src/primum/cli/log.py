@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-from primum.evidence.text import clean_text
+from primum.errors import clean_text
 
 Level = Literal["info", "error"]
 

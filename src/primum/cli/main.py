@@ -8,8 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from primum.cli.log import write_line
-from primum.errors import MachineError, PrimumError
-from primum.evidence.text import clean_text
+from primum.errors import MachineError, PrimumError, clean_text
 from primum.report.language import Language, preferred_language
 
 _BUG = 70

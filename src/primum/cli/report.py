@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from primum.cli import options
-from primum.evidence.text import clean_text
+from primum.errors import clean_text
 from primum.report.language import Language, message, preferred_language
 
 HELP = message(

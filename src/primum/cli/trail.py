@@ -155,7 +155,7 @@ def show(
     lang: options.Lang = None,
 ) -> int:
     """Print a line for each record."""
-    from primum.evidence.text import clean_text
+    from primum.errors import clean_text
     from primum.trail.queries import find
     from primum.trail.record import read_record
     from primum.trail.store import Store

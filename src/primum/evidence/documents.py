@@ -7,10 +7,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.audit import FINDINGS, RUN, SCHEMA, Audit
 from primum.evidence.finding import HARM_WORDS
-from primum.evidence.text import clean_text
 
 _Kind = TypeVar("_Kind")
 

@@ -12,11 +12,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.audit import FINDINGS, REPORT, SCHEMA
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.identity import file_digest
-from primum.evidence.text import clean_text
 
 SIGNATURE = "findings.sig"
 _CONTEXT = b"primum audit 1\n"

@@ -36,12 +36,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.documents import Misfit, decode
 from primum.evidence.finding import Finding, Message, Scalar
 from primum.evidence.sequential import Kind, SequentialTest
-from primum.evidence.text import clean_text
 from primum.release.outcomes import STREAMS, Arm, Outcome, Stream, Watch
 
 SCHEMA: Final = "1.0"

@@ -13,9 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from primum.errors import InputError, MachineError
+from primum.errors import InputError, MachineError, clean_text
 from primum.evidence.finding import Finding
-from primum.evidence.text import clean_text
 from primum.release.canary import Canary
 from primum.release.outcomes import STREAMS, Outcome, Stream
 

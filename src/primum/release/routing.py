@@ -18,10 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from primum.errors import InputError, MachineError
+from primum.errors import InputError, MachineError, clean_text
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.documents import Misfit, decode, load_object
-from primum.evidence.text import clean_text
 from primum.release.outcomes import Arm
 
 SCHEMA: Final = "1.0"

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from primum.errors import clean_text
 from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
 from primum.evidence.rules import RULES, family_of
-from primum.evidence.text import clean_text
 from primum.report import classifier_words, sentences, updates_words
 from primum.report.language import Language, message
 

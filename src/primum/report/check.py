@@ -6,12 +6,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.audit import FINDINGS, REPORT
 from primum.evidence.documents import read_as
 from primum.evidence.identity import file_digest
 from primum.evidence.signature import SIGNATURE, Signature, signed_bytes
-from primum.evidence.text import clean_text
 from primum.report.language import message
 
 VALID, ALTERED, UNSIGNED = 0, 1, 3

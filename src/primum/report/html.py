@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from primum.errors import clean_text
 from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding
-from primum.evidence.text import clean_text
 from primum.report import advice, answers, plots, sentences
 from primum.report.attacks import attacks, estimate_of
 from primum.report.beyond import beyond, leading, privacy_of, steps_of, whole_answer

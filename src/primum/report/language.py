@@ -21,8 +21,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import Translations
 
-from primum.errors import PrimumError
-from primum.evidence.text import clean_text
+from primum.errors import PrimumError, clean_text
 
 Code = Literal["fr", "en"]
 NOTHING = "–"

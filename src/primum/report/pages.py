@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from primum.evidence.text import clean_text
+from primum.errors import clean_text
 
 
 def templates() -> Environment:

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from primum.errors import clean_text
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Series
-from primum.evidence.text import clean_text
 from primum.report.language import Language, message
 
 # Okabe and Ito's palette, darkened where thin lines need it: told apart by every kind of colour vision.

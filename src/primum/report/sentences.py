@@ -6,9 +6,9 @@ Every table falls back to the cleaned code itself, so that a file written by a n
 import re
 from dataclasses import dataclass
 
+from primum.errors import clean_text
 from primum.evidence.estimate import Estimate
 from primum.evidence.finding import Finding, Message
-from primum.evidence.text import clean_text
 from primum.report import classifier_words, observed_words
 from primum.report.glossary import AUC_WORSE, QUANTITIES, TESTS, Quantity
 from primum.report.language import NOTHING, Language, message

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 
-from primum.evidence.text import clean_text
+from primum.errors import clean_text
 from primum.report import plots
 from primum.report.figures import Plot
 from primum.report.language import NOTHING, Language, message

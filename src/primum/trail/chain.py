@@ -87,6 +87,12 @@ class Chain:
         size = size_of(connection, self.shard)
         if size == self.size:
             return
+        if size < self.size:
+            # A backup was put back, or another server took over: what is there now is what counts.
+            self.last, self.at, self.frontier = origin(self.trail, self.shard), "", Frontier()
+            self.rest, self.size = [], 0
+            if not size:
+                return
         asked = select(RECORDS.c.leaf, RECORDS.c.at)
         asked = asked.where(RECORDS.c.position == position_of(self.shard, size - 1))
         self.last, self.at = connection.execute(asked).one()

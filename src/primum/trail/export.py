@@ -8,9 +8,8 @@ from typing import Any, BinaryIO, Final
 
 from sqlalchemy import func, select
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
-from primum.evidence.text import clean_text
 from primum.trail.chain import tree_of
 from primum.trail.heads import SignedHead, head_line, read_head
 from primum.trail.merkle import leaf_hash, proves_inclusion

@@ -57,8 +57,12 @@ class Trail:
         if not 0 <= shard < 1 << 20:
             raise InputError("Shards are numbered from 0 to 1048575: {shard} is none.", shard=shard)
         self.store = Store(url, pooled=True)
-        self.name = self.store.facts()["trail"]
-        self._require_durable()
+        try:
+            self.name = self.store.facts()["trail"]
+            self._require_durable()
+        except PrimumError:
+            self.store.close()
+            raise
         self.shard = shard
         self.problems: list[PrimumError] = []
         self._key, self._witnesses = key, tuple(witnesses)
@@ -101,7 +105,10 @@ class Trail:
             store.close()
 
     def submit(self, entry: Entry) -> "Future[Position]":
-        """Hand over an entry; the future ends when it is durable, or with what refused it."""
+        """Hand over an entry; the future ends when it is durable, or with what refused it.
+
+        A future that is cancelled in time leaves no record.
+        """
         if self._process != os.getpid():
             raise RuntimeError("a trail is opened in the process that appends to it")
         waiting: Future[Position] = Future()
@@ -149,6 +156,9 @@ class Trail:
 
     def close(self) -> None:
         """Wait for all appends, sign the last head and let go of the database."""
+        # In a fork, connections and threads are still those of the process that opened them.
+        if self._process != os.getpid():
+            return
         with self._open:
             if self._closed.is_set():
                 return
@@ -196,7 +206,11 @@ class Trail:
             if last:
                 return
 
-    def _write(self, batch: list[_Waiting]) -> None:
+    def _write(self, waiting_for: list[_Waiting]) -> None:
+        # Who gave up before it was begun has nothing written; from here on nobody can give up any more.
+        batch = [one for one in waiting_for if one[1].set_running_or_notify_cancel()]
+        if not batch:
+            return
         try:
             with self._lock, self.store.writing(self.shard) as connection:
                 self._chain.catch_up(connection)

@@ -16,8 +16,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select, update
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.trail.chain import Chain
 from primum.trail.entry import KINDS, Entry
 from primum.trail.export import last_head

@@ -25,8 +25,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from primum.errors import InputError, MachineError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, MachineError, clean_text
 
 # A position holds the shard in its upper bits, so that one integer keeps each shard together and in order.
 SHARD_BITS: Final = 40
@@ -84,6 +83,10 @@ _GUARDS: Final = (
     BEGIN SELECT RAISE(ABORT, 'the trail is only added to'); END""",
     """CREATE TRIGGER IF NOT EXISTS {table}_fixed BEFORE UPDATE ON {table} WHEN {unless}
     BEGIN SELECT RAISE(ABORT, 'the trail is only added to'); END""",
+    # INSERT OR REPLACE deletes without asking the first of these.
+    """CREATE TRIGGER IF NOT EXISTS {table}_added BEFORE INSERT ON {table}
+    WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
+    BEGIN SELECT RAISE(ABORT, 'the trail is only added to'); END""",
 )
 _EXPIRY: Final = "NOT (NEW.body IS NULL AND NEW.leaf = OLD.leaf AND NEW.position = OLD.position)"
 
@@ -126,15 +129,31 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """See one state of the tables."""
-        with self._refusals(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        """See one state of the tables.
+
+        Raises
+        ------
+        InputError
+            There is no such file.
+        """
+        # SQLite would make it.
+        if self.kind == "sqlite" and not Path(self.engine.url.database or "").exists():
+            raise _no_trail()
+        with self._refusals(), self.engine.connect() as connection:
+            if self.kind == "postgresql":
+                # Else each statement sees what was committed before it, and blocks do not fit the records.
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def writing(self, shard: int = 0) -> Iterator[Connection]:
         """Be the only one who adds to a shard, after whoever is; durable when it ends without an error."""
         with self._refusals(), self.engine.connect() as connection:
             connection = connection.execution_options(primum_writes=True)
+            if self.kind == "postgresql":
+                # Whatever the server's own default: who waited for the lock must see what was written before.
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 if self.kind == "postgresql":
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK + shard,))
@@ -154,10 +173,11 @@ class Store:
             TABLES.create_all(connection)
             connection.execute(FACTS.insert(), [{"name": k, "value": v} for k, v in facts.items()])
             if self.kind == "sqlite":
-                for table in TABLES.tables:
+                for table, made in TABLES.tables.items():
                     unless = _EXPIRY if table == RECORDS.name else "1"
+                    key = made.primary_key.columns.keys()[0]
                     for guard in _GUARDS:
-                        connection.exec_driver_sql(guard.format(table=table, unless=unless))
+                        connection.exec_driver_sql(guard.format(table=table, unless=unless, key=key))
             elif writer is not None:
                 quoted = self.engine.dialect.identifier_preparer.quote(writer)
                 names = ", ".join(TABLES.tables)
@@ -172,14 +192,10 @@ class Store:
         InputError
             There is none.
         """
-        # SQLite makes the file that it is asked for.
-        file = self.engine.url.database or ""
-        there = self.kind != "sqlite" or Path(file).exists()
-        if there:
-            with self.reading() as connection:
-                if inspect(connection).has_table(FACTS.name):
-                    return {name: value for name, value in connection.execute(select(FACTS))}
-        raise InputError("There is no trail at this address: make one with primum trail create.")
+        with self.reading() as connection:
+            if not inspect(connection).has_table(FACTS.name):
+                raise _no_trail()
+            return {name: value for name, value in connection.execute(select(FACTS))}
 
     def may_rewrite(self) -> bool:
         """Say whether this account may change or delete records: on PostgreSQL a writer should not."""
@@ -205,6 +221,10 @@ class Store:
                 "repeat.",
                 reason=clean_text(reason),
             ) from error
+
+
+def _no_trail() -> InputError:
+    return InputError("There is no trail at this address: make one with primum trail create.")
 
 
 def _engine(url: str, *, pooled: bool) -> Engine:

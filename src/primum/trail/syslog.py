@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from primum.errors import MachineError
-from primum.evidence.text import clean_text
+from primum.errors import MachineError, clean_text
 
 # Facility 13 (log audit), severity 5 (notice).
 PRIORITY: Final = 13 * 8 + 5

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from primum.errors import InputError, MachineError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, MachineError, clean_text
 from primum.trail.countersigned import Countersigned, countersigned_line, read_countersigned
 from primum.trail.heads import SignedHead, head_line, read_head
 from primum.trail.merkle import proves_consistency

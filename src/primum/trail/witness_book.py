@@ -17,8 +17,7 @@ from typing import IO, Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.trail.countersigned import Countersigned, countersign, countersigned_line, read_countersigned
 from primum.trail.heads import Head, SignedHead, head_line, public_hex, read_head
 from primum.trail.merkle import proves_consistency

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.trail.heads import SignedHead
 from primum.trail.syslog import SyslogSender
 from primum.trail.witness import FileWitness, HttpWitness, SyslogWitness, Witness, read_heads

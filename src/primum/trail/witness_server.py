@@ -15,8 +15,7 @@ from pathlib import Path
 from socketserver import TCPServer
 from typing import Any, Final
 
-from primum.errors import InputError, MachineError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, MachineError, clean_text
 from primum.trail.heads import Head
 from primum.trail.witness import LOOPBACK
 from primum.trail.witness_book import Answer, WitnessBook, whole_length

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from primum.errors import InputError, MachineError
+from primum.errors import InputError, MachineError, clean_text
 from primum.evidence.audit import SCHEMA
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.claims import Measurements, Overlap, columns_of
@@ -30,7 +30,6 @@ from primum.evidence.membership import (
     combined_score,
 )
 from primum.evidence.rules import RULES
-from primum.evidence.text import clean_text
 from primum.records.parquet_columns import write_parquet
 from primum.workflows.confidential_observed import KeptObserved, read_observed, write_observed
 from primum.workflows.confidential_table import KeptTable

@@ -8,8 +8,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.records.parquet_columns import room_for
 
 # No score is near it, and what statistics make of it, a square say, is still a number.

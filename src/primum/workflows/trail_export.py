@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.trail.atna import audit_messages, send_messages
 from primum.trail.entry import Entry
 from primum.trail.export import export_lines

@@ -4,8 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from primum.errors import InputError, MachineError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, MachineError, clean_text
 from primum.trail.entry import Entry, Position
 from primum.trail.vault.keys import KeyStore, PatientKeys, checked
 from primum.trail.vault.payloads import LARGEST, Payload, Vault

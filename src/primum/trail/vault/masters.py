@@ -19,8 +19,7 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from primum.errors import InputError, MachineError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, MachineError, clean_text
 from primum.trail.vault.sealing import KEY_BYTES, derived, seal, unseal
 
 _HEX: Final = re.compile(rb"[0-9a-fA-F]{64}")
