@@ -1,22 +1,25 @@
 """A fresh database of a private PostgreSQL server for each test that asks for one."""
 
+import subprocess
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 from tests.trail.postgres import programs, server
 
+ROOT = Path(__file__).parents[2]
 _NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """URL of the server, with ``{}`` for the name of a database; begun once a session."""
+    """URL of the server, with ``{}`` for the name of a database; installed if need be, begun once a session."""
     if programs() is None:
-        pytest.skip(
-            "PostgreSQL's server is not installed: initdb is neither on PATH nor in /usr/lib/postgresql"
-        )
+        done = subprocess.run([ROOT / ".ci" / "debian", "postgresql"], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"there is no PostgreSQL server: {done.stderr.strip()}")
     with server() as url:
         yield url
 
