@@ -15,7 +15,7 @@ _NUMBERS = count()
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """URL of the server, with ``{}`` for the name of a database; installed if need be, begun once a session."""
+    """URL of the server, ``{}`` for the name of a database; installed if need be, begun once a session."""
     if programs() is None:
         done = subprocess.run([ROOT / ".ci" / "debian", "postgresql"], capture_output=True, text=True)
         if done.returncode:
