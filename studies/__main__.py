@@ -3,6 +3,7 @@
 from studies import (
     backdoors,
     beyond_false_alarms,
+    canary,
     classifier_false_alarms,
     classifier_power,
     confidence,
@@ -72,5 +73,6 @@ for study in (
     suite_traps,
     suite_power,
     suite_false_alarms,
+    canary,
 ):
     study.main()
