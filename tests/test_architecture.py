@@ -116,6 +116,15 @@ def test_imports_without_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def test_training_on_images_imports_no_language_models() -> None:
+    """They take seconds and 100 MiB, in every process of every hospital."""
+    program = (
+        "import sys, primum.train.learners, primum.train.federated.sites; "
+        "sys.exit(bool({'transformers', 'opacus'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_torch_free_files_of_fit_and_audits() -> None:
     for name in ("fit/protocol.py", "audits/privacy/membership.py", "models/protocols.py", "models/doors.py"):
         tree = ast.parse((SOURCE / name).read_text(encoding="utf-8"))

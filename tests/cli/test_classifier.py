@@ -18,8 +18,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from tests.cli.conftest import FIRST_ID, Place, Refused
-from tests.cli.test_resume import PROCESSES
 from tests.conformance.classifiers import served
+from tests.processes import PROCESSES
 
 from primum.cli.main import run
 from primum.evidence.documents import read_audit
@@ -294,7 +294,7 @@ def test_without_patients_every_text_says_image_level(place: Place) -> None:
     table(lambda frame: frame.unique("subject_id", keep="first", maintain_order=True).drop("subject_id"))(
         place
     )
-    assert place.audit() == 1
+    assert place.audit("--only", "data,membership,attribute,equity") == 1
     written = json.loads((place.out / "findings.json").read_bytes())
     assert written["patients"] == {"held_out": SIZES["held_out"], "members": SIZES["train"]}
     assert written["context"]["unit"] == "case"
@@ -333,7 +333,9 @@ def test_a_model_server_answers_as_the_folder(place: Place) -> None:
 
 
 def test_two_processes_find_what_one_finds(place: Place) -> None:
-    given = "--recipe", "tests.cli.test_classifier:recipe", "--references", "4"
+    # What other processes take part in: cases that are asked, and shadows.
+    shadows = "--recipe", "tests.cli.test_classifier:recipe", "--references", "4"
+    given = *shadows, "--only", "data,membership,attribute.outputs,equity"
     assert place.audit(*given) == 1
     alone = json.loads((place.out / "findings.json").read_bytes())
     place.out.rename(place.root / "alone")

@@ -1,6 +1,5 @@
 """Audits that are killed and go on where they stopped: real processes, real signals."""
 
-import multiprocessing
 import os
 import signal
 import stat
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import Place
+from tests.processes import PROCESSES
 from transformers import LlamaModel
 
 from primum.cli.main import run
@@ -21,12 +21,6 @@ from primum.fit.loop import LoopSettings
 from primum.workflows import audit as audits
 from primum.workflows import gather
 from primum.workflows.kept import Kept
-
-# Fresh processes that need not import everything anew.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [f"primum.{name}" for name in ("cli.verbs", "fit.causal_recipe", "report.show", "workflows.audit")]
-)
 
 FAMILIES = "membership.combined,trajectory,extraction,knowledge"
 

@@ -1,11 +1,9 @@
 """``primum train``, as it is typed; killed for real, and gone on with."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tests import tiny
+from tests.processes import PROCESSES
 
 from primum.cli.main import run
 from primum.fit import resumption
@@ -32,8 +31,6 @@ from primum.train.shards import ShardSettings, places_of, stage_name
 from primum.workflows import training
 from primum.workflows.checkpoints import Checkpoints
 
-PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["primum.cli.verbs", "primum.workflows.training"])
 PLAIN = ["--epochs", "3", "--width", "8", "--shards", "2", "--slices", "2", "--lang", "en"]
 
 

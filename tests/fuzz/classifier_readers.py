@@ -201,7 +201,8 @@ def ask(path: Path) -> None:
 FORMATS[".onnx"] = graph
 CLASSIFIER_READERS = (
     Reader("ONNX models", _onnx, ask, 4),
-    Reader("skops models", _sklearn, ask, 4),
+    # Half as many: each that comes so far is tried in a process of its own.
+    Reader("skops models", _sklearn, ask, 2),
     Reader("torch models", _torch, ask, 2),
     Reader("recorded predictions", _recorded, ask, 2),
     Reader("score matrices", _matrix, ask, 2),

@@ -5,7 +5,7 @@ from functools import cache
 from typing import TextIO
 
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from tests.report import beyond_samples, samples
 from tests.report.test_html import Page
 
@@ -103,12 +103,12 @@ def test_every_plot_has_its_data_table_and_each_is_drawn_once() -> None:
 def test_a_page_draws_each_plot_once_and_a_terminal_none(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = 0
 
-    def counted(_: Figure, place: TextIO, **__: object) -> None:
+    def counted(_: FigureCanvasSVG, place: TextIO, **__: object) -> None:
         nonlocal drawn
         drawn += 1
         place.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
 
-    monkeypatch.setattr(Figure, "savefig", counted)
+    monkeypatch.setattr(FigureCanvasSVG, "print_svg", counted)
     summary_table(audit("harmful"), ENGLISH, width=120)
     assert drawn == 0
     shown = render(audit("harmful"), samples.RUN, language=ENGLISH).count('role="img"')

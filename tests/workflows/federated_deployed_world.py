@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import ipaddress
-import multiprocessing
 import os
 import signal
 import ssl
@@ -18,6 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.processes import PROCESSES
 
 from primum.cli.main import run
 from primum.records.case_writer import write_cases
@@ -27,15 +27,6 @@ from primum.records.synthetic_cases.images import IMAGE_CLASSES
 SITES = "north", "south", "west"
 PUSH = b"POST /v1/fleet/push-messages"
 _NOW = datetime.datetime.now(datetime.UTC)
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(
-    [
-        "primum.cli.verbs",
-        "primum.fit.classifier_recipe",
-        "primum.fit.networks",
-        "primum.workflows.federated_deployed",
-    ]
-)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -110,7 +101,7 @@ class Running:
     def __init__(self, log: Path, *arguments: object) -> None:
         self.log = log
         given = [str(one) for one in arguments]
-        self.process = _PROCESSES.Process(target=_carry_out, args=(given, str(log)), daemon=True)
+        self.process = PROCESSES.Process(target=_carry_out, args=(given, str(log)), daemon=True)
         self.process.start()
 
     def said(self) -> str:

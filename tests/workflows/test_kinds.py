@@ -1,6 +1,7 @@
 """Every kind of case through one audit: what was learnt by heart is found, and nothing else."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from primum.evidence.rules import PRIVACY
 from primum.fit.classifier_recipe import ClassifierRecipe
 from primum.fit.loop import LoopSettings
 from primum.models.opened import OpenedClassifier
+from primum.models.torch_door import TorchClassifier
 from primum.records.cases import Cases, CasesInMemory
 from primum.records.synthetic_cases import SYNTHETIC_CASES, split_patients
 from primum.workflows.classifier_audit import ClassifierPlan, run_classifier_audit
@@ -58,14 +60,21 @@ def drawn(trial: Trial, *, seed: int) -> dict[str, Cases]:
     return split_patients(coins, {"train": trial.members, "held_out": trial.held_out, "other": trial.members})
 
 
-def audit_of(trial: Trial, *, trained_on: str, seed: int = 0) -> Audit:
-    """Train on the members or on patients of neither side, and audit."""
-    sides, classes = drawn(trial, seed=seed), SYNTHETIC_CASES[trial.kind][1]
+@cache
+def model_of(network: str, *, seed: int = 0) -> TorchClassifier:
+    trial = TRIALS[network]
     loop = LoopSettings(trial.epochs, batch=8, learning_rate=3e-3, warmup=0.15)
-    model = ClassifierRecipe(trial.network, classes, loop, trial.width).fit(sides[trained_on], seed=seed)
+    recipe = ClassifierRecipe(network, SYNTHETIC_CASES[trial.kind][1], loop, trial.width)
+    return recipe.fit(drawn(trial, seed=seed)["train"], seed=seed)
+
+
+def audit_of(trial: Trial, *, as_members: str, seed: int = 0) -> Audit:
+    """Audit a model against those who trained it, or against patients of neither side as if they had."""
+    sides, classes = drawn(trial, seed=seed), SYNTHETIC_CASES[trial.kind][1]
+    model = model_of(trial.network, seed=seed)
     parameters = sum(weights.numel() for weights in model.module.parameters())
     assert parameters <= MOST_PARAMETERS
-    members, held_out = (CasesInMemory((sides[name],), classes) for name in ("train", "held_out"))
+    members, held_out = (CasesInMemory((sides[name],), classes) for name in (as_members, "held_out"))
     opened = OpenedClassifier(ModelRef("model", "0" * 64, "computed", {}), model, parameters)
     plan = ClassifierPlan(
         opened,
@@ -87,7 +96,7 @@ def recognised(audit: Audit) -> Finding:
 @pytest.mark.parametrize("network", TRIALS)
 def test_patients_learnt_by_heart_are_found(network: str) -> None:
     trial = TRIALS[network]
-    audit = audit_of(trial, trained_on="train")
+    audit = audit_of(trial, as_members="train")
     assert audit.exit_status == 1
     assert recognised(audit).verdict == "leak"
     assert audit.patients == {"members": trial.members, "held_out": trial.held_out}
@@ -97,7 +106,7 @@ def test_patients_learnt_by_heart_are_found(network: str) -> None:
 
 @pytest.mark.parametrize("network", TRIALS)
 def test_a_model_of_other_patients_is_not_accused(network: str) -> None:
-    audit = audit_of(TRIALS[network], trained_on="other")
+    audit = audit_of(TRIALS[network], as_members="other")
     assert [one.test for one in audit.findings if one.harmful] == []
     assert recognised(audit).verdict in ("none_found", "inconclusive")
     assert audit.exit_status in (0, 3)

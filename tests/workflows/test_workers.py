@@ -1,46 +1,19 @@
 """Work shared by real processes gives what one process gives."""
 
 import os
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from tests.workflows.conftest import World
+from tests.workflows.tasks import failing, growing, halved, slow
 
 from primum.errors import InputError
 from primum.evidence.canonical import canonical_bytes
 from primum.records.histories import InMemory
 from primum.workflows.audit import run_audit
-from primum.workflows.plan import AuditPlan
+from primum.workflows.plan import AuditPlan, AuditResult
 from primum.workflows.workers import Backend, workers
-
-
-def halved(number: int) -> tuple[float, int]:
-    """Answer after a while that is longer for the first, so that order must be kept on purpose."""
-    if number == 0:
-        np.linalg.eigvals(np.random.default_rng(0).random((150, 150)))
-    return number / 2, os.getpid()
-
-
-def slow(number: int) -> int:
-    time.sleep(0.05)
-    return number
-
-
-_HELD: list[np.ndarray] = []
-
-
-def growing(number: int) -> int:
-    """Grow by a model's size, and stay so, after loky has looked how large the process is."""
-    time.sleep(1.2)
-    if not _HELD:
-        _HELD.append(np.ones(45_000_000))
-    return os.getpid()
-
-
-def failing(number: int) -> int:
-    raise InputError("Number {number} cannot be used.", number=number)
 
 
 def test_tasks_are_taken_as_others_are_finished() -> None:
@@ -54,7 +27,7 @@ def test_tasks_are_taken_as_others_are_finished() -> None:
             yield number
 
     with workers(2) as apply:
-        # A process that still imports this file holds the first result back: let both come so far.
+        # A process that still starts holds the first result back: let both come so far.
         list(apply(slow, range(40)))
         for place, _ in enumerate(apply(slow, tasks())):
             waiting.append(taken - place)
@@ -86,17 +59,25 @@ def test_a_backend_that_is_not_installed_is_named_with_its_remedy(monkeypatch: p
         pass
 
 
-@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
-def test_other_processes_work_in_order_fail_aloud_and_find_what_one_finds(
-    world: World, backend: Backend
-) -> None:
-    model = world.opened()
+@pytest.fixture(scope="module")
+def plan(world: World) -> AuditPlan:
     members, held_out = (
         InMemory(tuple(side.select(part) for part in np.array_split(np.arange(len(side)), 3)))
         for side in (world.members, world.held_out)
     )
-    plan = AuditPlan(model, members, held_out, sampled=40)
-    alone = run_audit(plan)
+    return AuditPlan(world.opened(), members, held_out, sampled=40)
+
+
+@pytest.fixture(scope="module")
+def alone(plan: AuditPlan) -> AuditResult:
+    """What one process finds."""
+    return run_audit(plan)
+
+
+@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
+def test_other_processes_work_in_order_fail_aloud_and_find_what_one_finds(
+    plan: AuditPlan, alone: AuditResult, backend: Backend
+) -> None:
     # Once for all three: to start ray costs more than all that is asked of it.
     with workers(2, backend=backend) as apply:
         results = list(apply(halved, range(8)))

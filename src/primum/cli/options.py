@@ -139,6 +139,10 @@ ARGUMENTS = {
     "kind": message("What to demonstrate."),
     "directory": message("Folder that an audit wrote."),
     "records": message("MEDS, OMOP or FHIR folder, or cases; train trains, tuning says when to stop."),
+    "trail": message(
+        "SQLite file of the trail, or postgresql://user@host/database (password in PGPASSFILE)."
+    ),
+    "export": message("File that primum trail export wrote."),
     "updates": message("Captured updates, one safetensors file each."),
 }
 HELP_OPTION = message("Show this message and exit.")

@@ -3,7 +3,7 @@
 import click
 import typer
 
-from primum.cli import audit, demo, inspect_updates, options, report, train
+from primum.cli import audit, demo, inspect_updates, options, report, trail, train
 from primum.errors import InputError
 from primum.report.language import Language, message
 
@@ -18,6 +18,7 @@ app.command("audit", help=audit.HELP)(audit.audit_command)
 app.command("demo", help=demo.HELP)(demo.demo_command)
 app.command("inspect-updates", help=inspect_updates.HELP)(inspect_updates.inspect_updates_command)
 app.add_typer(report.report_app, name="report")
+app.add_typer(trail.trail_app, name="trail")
 app.add_typer(train.train_app, name="train")
 
 

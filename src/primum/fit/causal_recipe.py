@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from primum.fit.loop import LoopSettings, Progress, fit_model
 from primum.fit.protocol import Keep
@@ -64,7 +63,10 @@ class SmallCausalRecipe:
         )
         return model
 
+    # transformers takes seconds to import: only where a model is made.
     def _llama(self, vocabulary_size: int) -> torch.nn.Module:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
         config = LlamaConfig(
             vocab_size=vocabulary_size,
             hidden_size=self.width,
@@ -78,6 +80,8 @@ class SmallCausalRecipe:
         return module
 
     def _gpt2(self, vocabulary_size: int) -> torch.nn.Module:
+        from transformers import GPT2Config, GPT2LMHeadModel
+
         config = GPT2Config(
             vocab_size=vocabulary_size,
             n_embd=self.width,

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from primum.errors import ModelError
 from primum.models.protocols import Sampling
@@ -80,6 +79,8 @@ def not_finite() -> ModelError:
 
 def _remembers_everything(module: torch.nn.Module) -> bool:
     """Whether each token is kept by itself: a window that slides or a state cannot keep samples apart."""
+    from transformers import DynamicCache
+
     cache = DynamicCache(config=module.config)
     return not any(cache.is_sliding) and not any(cache.is_linear)
 

@@ -7,13 +7,16 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PretrainedConfig
-from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPast
+
+# transformers takes seconds to import, and whoever trains on images needs none of it.
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+    from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPast
 
 # What the configuration calls their number; transformers keeps names that it does not know.
 MEMBERS = "primum_members"
@@ -36,8 +39,10 @@ class Mixture(nn.Module):
         self.config: Any = copy.deepcopy(members[0].config)
         setattr(self.config, MEMBERS, len(members))
 
-    def forward(self, *, past_key_values: "_Caches | None" = None, **given: Any) -> CausalLMOutputWithPast:
+    def forward(self, *, past_key_values: "_Caches | None" = None, **given: Any) -> "CausalLMOutputWithPast":
         """Answer token ids (batch, length) by logits (batch, length, vocabulary)."""
+        from transformers.modeling_outputs import CausalLMOutputWithPast
+
         pasts = past_key_values.each if past_key_values else [None] * len(self.members)
         answers = [one(past_key_values=past, **given) for one, past in zip(self.members, pasts, strict=True)]
         each = torch.stack([torch.log_softmax(answer.logits, -1) for answer in answers])
@@ -45,8 +50,10 @@ class Mixture(nn.Module):
         caches = _Caches([answer.past_key_values for answer in answers])
         return CausalLMOutputWithPast(logits=mean, past_key_values=caches)
 
-    def base_model(self, **given: Any) -> BaseModelOutput:
+    def base_model(self, **given: Any) -> "BaseModelOutput":
         """Return the members' hidden states side by side, shape (batch, length, members x width)."""
+        from transformers.modeling_outputs import BaseModelOutput
+
         each: list[Tensor] = [one.base_model(**given).last_hidden_state for one in self.members]  # type: ignore[operator]
         return BaseModelOutput(last_hidden_state=torch.cat(each, -1))
 
@@ -76,7 +83,7 @@ def save_mixture(folder: Path, mixture: Mixture) -> None:
     mixture.config.save_pretrained(folder)
 
 
-def members_in(config: PretrainedConfig) -> int:
+def members_in(config: "PretrainedConfig") -> int:
     """Return how many models a configuration says there are, 1 where it says nothing.
 
     Raises

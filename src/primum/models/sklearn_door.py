@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from joblib import parallel_config
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -179,7 +180,9 @@ class _Estimator:
 
     def probabilities(self, batch: NDArray[Any]) -> FloatArray:
         """Probabilities of rows, 0 for a class that the estimator never saw."""
-        found = np.asarray(self.estimator.predict_proba(_rows(self.estimator, batch)))
+        # A forest would else divide every few rows among as many threads as an audit has processes.
+        with parallel_config("sequential"):
+            found = np.asarray(self.estimator.predict_proba(_rows(self.estimator, batch)))
         result = np.zeros((len(batch), self.count))
         result[:, self.places] = found
         return result

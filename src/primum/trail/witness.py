@@ -195,3 +195,22 @@ def read_heads(path: Path) -> list[SignedHead]:
                 line=number,
             ) from error
     return found
+
+
+def gathered(
+    places: Sequence[str], trail: str, *, shard: int = 0, authority: Path | None = None
+) -> list[SignedHead]:
+    """Read the heads that witnesses keep: files, and addresses with ``://``.
+
+    Raises
+    ------
+    InputError, MachineError
+        A file cannot be read, or a witness does not answer.
+    """
+    found: list[SignedHead] = []
+    for place in places:
+        if "://" in place:
+            found += HttpWitness(place, authority).heads(trail, shard)
+        else:
+            found += read_heads(Path(place))
+    return found

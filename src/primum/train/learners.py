@@ -18,7 +18,6 @@ from primum.fit.ensemble import ensemble_of
 from primum.fit.loop import Progress, fit_model
 from primum.fit.protocol import Keep
 from primum.models.causal import CausalModel, windows
-from primum.models.hf_folder import save_folder
 from primum.models.mixture import Mixture
 from primum.models.torch_door import TorchClassifier
 from primum.records.cases import Cases
@@ -292,6 +291,9 @@ class RecordLearner:
 
     def write(self, folder: Path, model: CausalModel) -> str | None:
         """Write weights, configuration, vocabulary and profile."""
+        # It loads transformers, which cases do without.
+        from primum.models.hf_folder import save_folder
+
         save_folder(folder, model, self.tokenizer)
         return None
 

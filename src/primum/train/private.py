@@ -13,11 +13,10 @@ Holohan & Braghin, Secure random sampling in differential privacy, ESORICS 2021 
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
-from opacus.optimizers import DPOptimizer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -27,6 +26,10 @@ from primum.fit.protocol import Keep
 from primum.fit.resumption import BestCheckpoint, Running
 from primum.records.ragged import IntArray
 from primum.train.accounting import Mechanism, PrivacyLedger, epsilon_spent, noise_for
+
+# opacus takes a second to import: whoever only adds noise to a sum needs none of it.
+if TYPE_CHECKING:
+    from opacus.optimizers import DPOptimizer
 
 _STEPS_A_CHECK = 5
 _PATIENCE = 3
@@ -172,7 +175,7 @@ def _average(module: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None  # type: ignore[no-untyped-call]
 
 
-def _step(optimiser: DPOptimizer, passes: Iterator[None]) -> None:
+def _step(optimiser: "DPOptimizer", passes: Iterator[None]) -> None:
     """Sum clipped gradients, some patients at a time, then add the noise: also when nobody was drawn."""
     optimiser.zero_grad(set_to_none=True)
     for _ in passes:
@@ -207,7 +210,9 @@ def _noise(settings: PrivateSettings, rate: float) -> float:
     return noise_for(settings.epsilon, settings.delta, steps=settings.steps, sampling_rate=rate)
 
 
-def _optimiser(module: nn.Module, settings: PrivateSettings, noise: float) -> DPOptimizer:
+def _optimiser(module: nn.Module, settings: PrivateSettings, noise: float) -> "DPOptimizer":
+    from opacus.optimizers import DPOptimizer
+
     kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[settings.optimiser]
     optimiser = DPOptimizer(
         kind(module.parameters(), lr=settings.learning_rate),

@@ -2,9 +2,9 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from opacus import GradSampleModule
 from torch import nn
 
 from primum.fit.loop import Progress, inputs_and_targets, loss_of, measured_on
@@ -14,6 +14,9 @@ from primum.records.ragged import IntArray
 from primum.records.tokens import TokenBatch
 from primum.train.accounting import PrivacyLedger
 from primum.train.private import PrivateSettings, descend
+
+if TYPE_CHECKING:
+    from opacus import GradSampleModule
 
 _TOKENS_A_PASS = 1536
 
@@ -37,6 +40,8 @@ def fit_private(
     InputError
         Fewer patients than the batch, or an epsilon that no noise reaches.
     """
+    from opacus import GradSampleModule
+
     wrapped = GradSampleModule(model.module, loss_reduction="sum")
     measured = measured_on(model, validation)
     measure: Callable[[nn.Module], float] | None = None if measured is None else lambda _: measured()
@@ -63,7 +68,7 @@ class WindowGradients:
     train : TokenBatch
     """
 
-    def __init__(self, wrapped: GradSampleModule, context: int, train: TokenBatch) -> None:
+    def __init__(self, wrapped: "GradSampleModule", context: int, train: TokenBatch) -> None:
         self.wrapped, self.context, self.train = wrapped, context, train
         self.patients = self.records = len(train)
 

@@ -72,7 +72,7 @@ FULL: Mapping[Kind, CaseDemoSettings] = {
 }
 SMALL: Mapping[Kind, CaseDemoSettings] = {
     "images": CaseDemoSettings(50, 100, shadows=0, sampled=20, difficulty=1.5),
-    "table": CaseDemoSettings(100, 320, shadows=8, sampled=100),
+    "table": CaseDemoSettings(100, 320, shadows=8, sampled=40),
 }
 
 

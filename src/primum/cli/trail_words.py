@@ -1,0 +1,91 @@
+"""What a verification found, as sentences."""
+
+from typing import TYPE_CHECKING, Final
+
+from primum.report.language import Language, message
+
+if TYPE_CHECKING:
+    from primum.trail.verified import Verified
+
+PROBLEMS: Final = {
+    "altered": message("Record {number}: its bytes are not those that were written."),
+    "broken": message(
+        "Record {last} does not follow record {number}: one of the two was altered or replaced."
+    ),
+    "missing": message("Records {number} to {last} are missing."),
+    "truncated": message("Records {number} to {last} are missing at the end: they were signed once."),
+    "block": message("The stored root of records {number} to {last} is not theirs."),
+    "head": message("The head after record {number} was altered, or is not signed by the key of this trail."),
+    "lost_head": message("A witness keeps a head after record {number} that the trail does not have."),
+    "root": message("Records {number} to {last} are not those that were signed: at least one was rewritten."),
+    "record": message("Record {number} is none that Primum could have written."),
+    "columns": message("Record {number}: searches see something else than the record says."),
+    "time": message("Record {number} says an earlier time than the record before it."),
+    "reference": message("Record {number} refers to one that came later."),
+    "expired": message(
+        "The bytes of records between {number} and {last} are gone, and no retention in the trail says so."
+    ),
+}
+UNSEEN: Final = {
+    "tail": message(
+        "The last {count} records: no signed head covers them yet, so whoever can write to the database could "
+        "change or drop them unseen."
+    ),
+    "unwitnessed": message(
+        "The last {count} records: no witness keeps a head of them, so whoever holds the key of the trail and "
+        "can write to the database could rewrite them unseen."
+    ),
+    "key": message(
+        "Whose trail this is: the key was read from the trail itself. Give the one you were told with "
+        "--public-key."
+    ),
+    "columns": message("Whether searches find every record: verify with --deep compares them."),
+    "before": message("The bytes of the first {count} records: only their hashes were read."),
+    "clock": message(
+        "Whether the clock of the writer was right: a time never goes back, and no more is known."
+    ),
+}
+
+
+def said(seen: "Verified", language: Language, *, key_given: bool) -> list[str]:
+    """Say what was verified, what is not as it was, and what could not be seen."""
+    lines = []
+    if seen.holds:
+        lines.append(
+            language.text(
+                "Nothing was altered: {size} records, {heads} signed heads, of which {witnessed} were witnessed.",
+                size=seen.size,
+                heads=seen.heads,
+                witnessed=seen.witnessed,
+            )
+        )
+    else:
+        first = seen.problems[0]
+        lines.append(
+            language.text("ALTERED, first at record {number} of {size}:", number=first.number, size=seen.size)
+        )
+        lines += [
+            "  " + language.text(PROBLEMS[one.code], number=one.number, last=one.last)
+            for one in seen.problems
+        ]
+    if seen.expired:
+        lines.append(
+            language.text(
+                "{count} records are past their time: their bytes are gone, their hashes hold.",
+                count=seen.expired,
+            )
+        )
+    if seen.open_intents:
+        lines.append(
+            language.text(
+                "{count} predictions began and did not end, the first at record {number}: a process died in "
+                "between.",
+                count=len(seen.open_intents),
+                number=seen.open_intents[0],
+            )
+        )
+    lines.append(language.text("What this does not show:"))
+    lines += [
+        "  " + language.text(UNSEEN[code], count=count) for code, count in seen.unseen(key_given=key_given)
+    ]
+    return lines
