@@ -61,7 +61,7 @@ def cast(
         signed that could be revoked.
     """
     standing = registry.standing
-    person = _person(policy_of(standing, registry.shelf), key)
+    person = person_of(policy_of(standing, registry.shelf), key)
     signed: list[Signed] = []
 
     def build(standing: Standing, date: str) -> tuple[Kind, Body]:
@@ -105,7 +105,14 @@ def _latest(registry: Registry, standing: Standing, digest: str, word: Word, dat
     return ""
 
 
-def adopt(registry: Registry, content: bytes, *, key: Ed25519PrivateKey, comment: str = "") -> bool:
+def adopt(
+    registry: Registry,
+    content: bytes,
+    *,
+    key: Ed25519PrivateKey,
+    comment: str = "",
+    file: str = "release.toml",
+) -> bool:
     """Sign for another policy, under the one in force; it holds once the quorum has signed.
 
     Returns
@@ -118,9 +125,9 @@ def adopt(registry: Registry, content: bytes, *, key: Ed25519PrivateKey, comment
     InputError
         The policy cannot be used, or the key is of nobody who approves.
     """
-    read_policy(content)
+    read_policy(content, file=file)
     standing = registry.standing
-    person = _person(policy_of(standing, registry.shelf), key)
+    person = person_of(policy_of(standing, registry.shelf), key)
     digest = policy_digest(content)
 
     def build(standing: Standing, date: str) -> tuple[Kind, Body]:
@@ -173,7 +180,7 @@ def step(
         It is not allowed; nothing was changed.
     """
     standing = registry.standing
-    person = None if key is None else _person(policy_of(standing, registry.shelf), key)
+    person = None if key is None else person_of(policy_of(standing, registry.shelf), key)
     if person is None and by is None:
         raise InputError("This step needs the signature of an operator: give --key.")
     known = TABLE.get((standing.model(digest).state, action))
@@ -206,7 +213,14 @@ def require_intact(registry: Registry, digest: str) -> None:
     require_same(read_artefact(registry.artefact(digest), more=more), digest, files=model.files)
 
 
-def _person(policy: Policy, key: Ed25519PrivateKey) -> Person:
+def person_of(policy: Policy, key: Ed25519PrivateKey) -> Person:
+    """Return the person of the policy whose key this is.
+
+    Raises
+    ------
+    InputError
+        It is of nobody.
+    """
     person = policy.holder(key.public_key().public_bytes_raw().hex())
     if person is None:
         raise InputError("The policy knows nobody with this key: whoever signs is named in it, with the key.")
@@ -224,7 +238,7 @@ def signed_act(
     share: float | None = None,
 ) -> Signed:
     """Sign an act of this moment, as the person of the policy whose key this is."""
-    person = _person(policy_of(standing, registry.shelf), key)
+    person = person_of(policy_of(standing, registry.shelf), key)
     said = Statement(
         action,
         person.name,

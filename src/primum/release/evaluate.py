@@ -136,7 +136,12 @@ def _counted(found: Candidates) -> tuple[str, ...]:
 
 
 def _taken(shelf: Shelf, digest: str, date: str, key: str | None) -> Taken:
-    return Taken(digest, _audit(shelf.get(digest)), date, key)
+    return Taken(digest, audit_of(shelf, digest), date, key)
+
+
+def audit_of(shelf: Shelf, digest: str) -> Audit:
+    """Read findings that were taken in."""
+    return _audit(shelf.get(digest))
 
 
 @lru_cache(maxsize=256)

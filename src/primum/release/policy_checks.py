@@ -1,7 +1,7 @@
 """Whether what a ``release.toml`` says can be meant: each check names its table and its key."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -26,12 +26,12 @@ def read_policy(content: bytes, *, file: str = "release.toml") -> Policy:
     """
     policy = parse_document(Policy, content, file=file)
     for table, key, right, sentence in _checks(policy):
-        if not right():
+        if not right:
             raise InputError(sentence, file=clean_text(file), table=table, key=key)
     return policy
 
 
-_Check = tuple[str, str, Callable[[], bool], str]
+_Check = tuple[str, str, bool, str]
 _TWICE: Final = message("{file}, {table}: {key} is there twice: each person and each key once.")
 _NO_KEY: Final = message(
     "{file}, {table}: {key} is no Ed25519 public key of 64 lower-case hexadecimal digits."
@@ -52,7 +52,8 @@ _APART: Final = message(
 )
 _TEST: Final = message("{file}, {table}: {key} must name a test, or its beginning and *.")
 _ENDED: Final = message(
-    '{file}, {table}: {key} must be "low" with above, or "high" with below: thresholds are set on the ends of intervals.'
+    '{file}, {table}: {key} must be "low" with above, or "high" with below: thresholds are set on the ends '
+    "of intervals."
 )
 _BOUND: Final = message("{file}, {table}: {key} needs a bound.")
 _VERDICT: Final = message("{file}, {table}: {key} must be there where no bound is.")
@@ -69,13 +70,13 @@ def _checks(policy: Policy) -> Iterable[_Check]:
     for place, one in enumerate(policy.require):
         yield from _requirement(f"require[{place}]", one)
     shares = policy.canary
-    yield "canary", "largest_share", lambda: 0 < shares.largest_share <= 1, _SHARE
-    yield "canary", "fewest_days", lambda: shares.fewest_days >= 0, _NOT_NEGATIVE
-    yield "canary", "watch", lambda: bool(shares.watch()), _SHARE
+    yield "canary", "largest_share", 0 < shares.largest_share <= 1, _SHARE
+    yield "canary", "fewest_days", shares.fewest_days >= 0, _NOT_NEGATIVE
+    yield "canary", "watch", bool(shares.watch()), _SHARE
     sealed = policy.test_sets
-    yield "test_sets", "seals", lambda: 1 <= sealed.seals <= len(policy.person), _PERSONS
-    yield "test_sets", "most_uses", lambda: sealed.most_uses >= 1, _POSITIVE
-    yield "findings", "max_age_days", lambda: policy.findings.max_age_days >= 1, _POSITIVE
+    yield "test_sets", "seals", 1 <= sealed.seals <= len(policy.person), _PERSONS
+    yield "test_sets", "most_uses", sealed.most_uses >= 1, _POSITIVE
+    yield "findings", "max_age_days", policy.findings.max_age_days >= 1, _POSITIVE
     if policy.minor_change is not None:
         yield from _minor(policy, policy.minor_change)
 
@@ -85,37 +86,32 @@ def _people(policy: Policy) -> Iterable[_Check]:
     named += [("auditor", one.name, one.key) for one in policy.auditor]
     keys = [key for _, _, key in named]
     for place, (table, name, key) in enumerate(named):
-        yield table, "name", lambda name=name: bool(_WORD.fullmatch(name)), _NO_WORD  # type: ignore[misc]
-        yield table, "key", lambda key=key: _is_key(key), _NO_KEY  # type: ignore[misc]
-        yield table, "key", lambda key=key, place=place: key not in keys[:place], _TWICE  # type: ignore[misc]
+        yield table, "name", bool(_WORD.fullmatch(name)), _NO_WORD
+        yield table, "key", _is_key(key), _NO_KEY
+        yield table, "key", key not in keys[:place], _TWICE
     people = [one.name for one in policy.person]
-    yield "person", "name", lambda: len(set(people)) == len(people), _TWICE
+    yield "person", "name", len(set(people)) == len(people), _TWICE
     for person in policy.person:
-        yield "person", "role", lambda role=person.role: bool(_WORD.fullmatch(role)), _NO_WORD  # type: ignore[misc]
+        yield "person", "role", bool(_WORD.fullmatch(person.role)), _NO_WORD
 
 
 def _approval(policy: Policy) -> Iterable[_Check]:
     given, roles = policy.approval, {one.role for one in policy.person}
     may = sum(one.role in given.roles for one in policy.person)
-    yield "approval", "roles", lambda: bool(given.roles) and set(given.roles) <= roles, _NOBODY
-    yield (
-        "approval",
-        "quorum",
-        lambda: 1 <= given.quorum <= may,
-        _PERSONS,
-    )
+    yield "approval", "roles", bool(given.roles) and set(given.roles) <= roles, _NOBODY
+    yield ("approval", "quorum", 1 <= given.quorum <= may, _PERSONS)
     yield (
         "approval",
         "required_roles",
-        lambda: _required(given.required_roles, given.quorum, given.roles),
+        _required(given.required_roles, given.quorum, given.roles),
         _REQUIRED,
     )
-    yield "approval", "phases", lambda: "approved" in given.phases, _PHASE
-    yield "approval", "max_age_days", lambda: given.max_age_days >= 1, _POSITIVE
-    yield "operation", "roles", lambda: bool(policy.operation.roles), _NOBODY
-    yield "operation", "roles", lambda: set(policy.operation.roles) <= roles, _NOBODY
-    yield "operation", "roles", lambda: not set(policy.operation.roles) & set(given.roles), _APART
-    yield "test_sets", "roles", lambda: set(policy.test_sets.roles) <= roles, _NOBODY
+    yield "approval", "phases", "approved" in given.phases, _PHASE
+    yield "approval", "max_age_days", given.max_age_days >= 1, _POSITIVE
+    yield "operation", "roles", bool(policy.operation.roles), _NOBODY
+    yield "operation", "roles", set(policy.operation.roles) <= roles, _NOBODY
+    yield "operation", "roles", not set(policy.operation.roles) & set(given.roles), _APART
+    yield "test_sets", "roles", set(policy.test_sets.roles) <= roles, _NOBODY
 
 
 def _requirement(table: str, one: Requirement) -> Iterable[_Check]:
@@ -124,36 +120,31 @@ def _requirement(table: str, one: Requirement) -> Iterable[_Check]:
         "high": one.below is not None and one.above is None,
     }
     whole = one.bound is None and one.above is None and one.below is None
-    yield table, "test", lambda: bool(one.test.strip("*")) and "*" not in one.test[:-1], _TEST
-    yield table, "bound", lambda: whole or (one.bound is not None and ends[one.bound]), _ENDED
-    yield table, "estimate", lambda: one.estimate is None or not whole, _BOUND
-    yield table, "verdict", lambda: bool(one.verdict) or not whole, _VERDICT
-    yield (
-        table,
-        "max_age_days",
-        lambda: one.max_age_days is None or one.max_age_days >= 1,
-        _POSITIVE,
-    )
+    yield table, "test", bool(one.test.strip("*")) and "*" not in one.test[:-1], _TEST
+    yield table, "bound", whole or (one.bound is not None and ends[one.bound]), _ENDED
+    yield table, "estimate", one.estimate is None or not whole, _BOUND
+    yield table, "verdict", bool(one.verdict) or not whole, _VERDICT
+    yield (table, "max_age_days", one.max_age_days is None or one.max_age_days >= 1, _POSITIVE)
 
 
 def _minor(policy: Policy, plan: MinorChange) -> Iterable[_Check]:
     may = sum(one.role in policy.approval.roles for one in policy.person)
-    yield "minor_change", "plan", lambda: bool(plan.plan.strip()), _PLAN
-    yield "minor_change", "quorum", lambda: 1 <= plan.quorum <= may, _PERSONS
+    yield "minor_change", "plan", bool(plan.plan.strip()), _PLAN
+    yield "minor_change", "quorum", 1 <= plan.quorum <= may, _PERSONS
     yield (
         "minor_change",
         "required_roles",
-        lambda: _required(plan.required_roles, plan.quorum, policy.approval.roles),
+        _required(plan.required_roles, plan.quorum, policy.approval.roles),
         _REQUIRED,
     )
-    yield "minor_change", "may_change", lambda: bool(plan.may_change), _FILE
+    yield "minor_change", "may_change", bool(plan.may_change), _FILE
     losses = plan.largest_loss.values()
-    yield "minor_change", "largest_loss", lambda: bool(losses) and all(one >= 0 for one in losses), _LOSS
+    yield "minor_change", "largest_loss", bool(losses) and all(one >= 0 for one in losses), _LOSS
     listed = plan.declared
     yield (
         "minor_change",
         "declared",
-        lambda: all(_HEX.fullmatch(one) for one in listed) and (plan.data == "declared" or not listed),
+        all(_HEX.fullmatch(one) for one in listed) and (plan.data == "declared" or not listed),
         _DIGESTS,
     )
 
