@@ -9,6 +9,7 @@ from primum.errors import InputError
 from primum.evidence.canonical import canonical_bytes
 from primum.release.approvals import action_of, has_quorum
 from primum.release.artefact import read_artefact, require_same
+from primum.release.canary import Decision as CanaryDecision
 from primum.release.decision import Decision
 from primum.release.evaluate import evaluate, subject_of
 from primum.release.event import (
@@ -198,6 +199,34 @@ def step(
         return "step", body
 
     return registry.commit(person.name if person else str(by), build)
+
+
+def roll_back_if(registry: Registry, digest: str, decision: CanaryDecision, *, by: str) -> bool:
+    """Roll the canary back when its watch says so, and return whether it did; from the next request on.
+
+    Parameters
+    ----------
+    registry : Registry
+    digest : str
+        Of the canary.
+    decision : primum.release.canary.Decision
+        What is said after each outcome.
+    by : str
+        The service that watches.
+    """
+    if not decision.roll_back or registry.standing.model(digest).state != "canary":
+        return False
+    statistic = "" if decision.statistic is None else f"{decision.statistic:.4g}"
+    step(
+        registry,
+        digest,
+        "roll_back",
+        by=by,
+        reason=decision.reason,
+        statistic=statistic,
+        patients=decision.patients,
+    )
+    return True
 
 
 def require_intact(registry: Registry, digest: str) -> None:
