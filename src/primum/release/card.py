@@ -9,6 +9,7 @@ from primum.evidence.text import clean_text
 from primum.release.toml_tables import parse_document
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_FILE: Final = re.compile(r"\w[\w.+=-]{0,254}", re.ASCII)
 _WORD: Final = re.compile(r"[\w.:@/+=-]{1,256}", re.ASCII)
 
 
@@ -72,7 +73,7 @@ def read_card(content: bytes, *, file: str) -> ReleaseCard:
         "intended_use": bool(card.intended_use.strip()),
         "authors": bool(card.authors) and all(_WORD.fullmatch(one) for one in card.authors),
         "licence": bool(card.licence.strip()),
-        "receipt": card.receipt is None or bool(_WORD.fullmatch(card.receipt)),
+        "receipt": card.receipt is None or bool(_FILE.fullmatch(card.receipt)),
         "data": all(_DIGEST.fullmatch(one) for one in card.data),
         "parent": card.parent is None or bool(_DIGEST.fullmatch(card.parent)),
         "change": card.change == "whole" or (card.parent is not None and card.plan is not None),

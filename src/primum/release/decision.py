@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Final, Literal
 
 from primum.evidence.audit import Audit
@@ -115,7 +116,7 @@ class Decision:
         """Whether every rule passes."""
         return all(one.passed for one in self.rules)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256, hexadecimal, of its canonical bytes."""
         return hashlib.sha256(canonical_bytes(self)).hexdigest()

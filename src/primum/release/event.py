@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -141,7 +142,7 @@ class Event:
     body: Body
     schema: str = field(default=SCHEMA)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256, hexadecimal, of its canonical bytes."""
         return hashlib.sha256(canonical_bytes(self)).hexdigest()

@@ -8,7 +8,7 @@ another.
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -63,8 +63,9 @@ class Statement:
     share: float | None = None
     schema: str = SCHEMA
 
+    @cached_property
     def signed_bytes(self) -> bytes:
-        """Return the bytes that are signed."""
+        """The bytes that are signed."""
         return _CONTEXT + canonical_bytes(self)
 
 
@@ -85,20 +86,20 @@ class Signed:
     key: str
     signature: str
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256, hexadecimal, of what was signed and by which key."""
-        return hashlib.sha256(self.statement.signed_bytes() + bytes.fromhex(self.key)).hexdigest()
+        return hashlib.sha256(self.statement.signed_bytes + bytes.fromhex(self.key)).hexdigest()
 
     @property
     def holds(self) -> bool:
         """Whether the signature is of this statement, by this key."""
-        return _verified(self.statement.signed_bytes(), self.key, self.signature)
+        return _verified(self.statement.signed_bytes, self.key, self.signature)
 
 
 def sign_statement(statement: Statement, key: Ed25519PrivateKey) -> Signed:
     """Sign a statement."""
-    signature = key.sign(statement.signed_bytes()).hex()
+    signature = key.sign(statement.signed_bytes).hex()
     return Signed(statement, key.public_key().public_bytes_raw().hex(), signature)
 
 
