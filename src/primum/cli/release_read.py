@@ -41,6 +41,14 @@ def add_reading(app: typer.Typer) -> None:
             "Example: primum release diff chest:1 chest:2"
         ),
     )(diff)
+    app.command(
+        "check",
+        help=message(
+            "Compare the registry with the trail, and every file of each model with what was registered.\n\n"
+            "Exit status: 0 they agree, 1 something was altered or cut off, 2 unreadable, 4 the machine.\n\n"
+            "Example: primum release check --registry registry --trail trail.db"
+        ),
+    )(check)
 
 
 def status(
@@ -117,6 +125,66 @@ def diff(
     headings = (message("What"), message("Name"), message("First"), message("Second"))
     Console(highlight=False).print(table_of(headings, rows, language))
     return 0
+
+
+def check(
+    registry: release_options.RegistryFolder = _HERE,
+    trail: release_options.TrailAddress = None,
+    lang: options.Lang = None,
+) -> int:
+    """Say whether registry, files and trail agree."""
+    from primum.errors import InputError
+    from primum.release.acts import require_intact
+    from primum.release.against_trail import compare
+    from primum.release.registry import Registry
+
+    language, opened = Language(lang or preferred_language()), Registry(registry)
+    opened.serving()
+    altered: list[str] = []
+    for digest in opened.standing.models:
+        try:
+            require_intact(opened, digest)
+        except InputError as error:
+            altered.append(language.error(error))
+    if trail is not None:
+        found = compare(opened.history(), _written(trail))
+        for numbers, sentence in (
+            (found.missing, message("The trail has no record of event {number} of the registry.")),
+            (found.lost, message("Record {number} of the trail is of an event that the registry lacks.")),
+        ):
+            altered += [language.text(sentence, number=number) for number in numbers[:20]]
+    for one in altered:
+        print(one)
+    if not altered:
+        sentence = message("Registry, files and trail agree: {count} events.")
+        if trail is None:
+            sentence = message(
+                "Registry and files agree: {count} events. Whether its end was cut off, only "
+                "the trail can show: give --trail."
+            )
+        print(language.text(sentence, count=len(opened.history())))
+    return 1 if altered else 0
+
+
+def _written(trail: str) -> list[tuple[int, int, str]]:
+    """Read which events the trail has; releases are written to its first shard."""
+    from primum.errors import InputError
+    from primum.trail.queries import Query, find
+    from primum.trail.record import read_record
+    from primum.trail.store import Store
+
+    store, kinds = Store(trail), ("release", "approval", "rejection", "revocation", "test_set")
+    try:
+        with store.reading() as connection:
+            return [
+                (0, one.number, str(details["event"]))
+                for one in find(connection, Query(kinds=kinds))
+                if "event" in (details := read_record(one.body)["details"])
+            ]
+    except ValueError as error:
+        raise InputError("The trail holds what is no record: run primum trail verify.") from error
+    finally:
+        store.close()
 
 
 def _cell(one: "Difference", value: "str | Estimate | None", verdict: str | None, language: Language) -> str:
