@@ -17,7 +17,10 @@ Value = str | int | bool | tuple[str, ...]
 _WORD: Final = re.compile(r"[\w.:@/+=-]{1,256}", re.ASCII)
 _HEX: Final = re.compile(r"[0-9a-f]{32}")
 _LARGEST: Final = 2**53 - 1
-_DECIDED: Final = frozenset({"role", "comment", "decision", "key", "signature", "phase"})
+# `event` is the digest of the registry's own record; where that says the same twice, it happened once.
+_DECIDED: Final = frozenset(
+    {"role", "comment", "decision", "policy", "key", "signature", "phase", "before", "after", "event"}
+)
 # Kind of entry to the details it may hold; all have `by`, and may have a patient, a model and `refers_to`.
 KINDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -36,19 +39,21 @@ KINDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "trail.created": frozenset({"trail", "shard", "key", "version"}),
         "trail.key": frozenset({"key", "replaces"}),
         "release.registered": frozenset(
-            {"card", "parent", "receipt", "data", "findings", "format", "version"}
+            {"card", "parent", "receipt", "data", "findings", "format", "name", "version", "event"}
         ),
-        "release.findings": frozenset({"findings", "key", "data", "card"}),
-        "release.decision": frozenset({"policy", "decision", "passed", "failed", "phase", "change"}),
-        "release.state": frozenset({"before", "after", "share", "decision", "policy", "replaces", "reason"}),
+        "release.findings": frozenset({"findings", "key", "data", "card", "event"}),
+        "release.decision": frozenset({"policy", "decision", "passed", "failed", "phase", "change", "event"}),
+        "release.state": frozenset(
+            {"before", "after", "share", "decision", "policy", "replaces", "ends", "reason", "event"}
+        ),
         "release.rollback": frozenset(
-            {"before", "after", "reason", "statistic", "patients", "evidence", "to"}
+            {"before", "after", "reason", "statistic", "patients", "evidence", "to", "ends", "event"}
         ),
         "approval": _DECIDED,
         "rejection": _DECIDED,
         "revocation": _DECIDED,
-        "test_set.sealed": frozenset({"test_set", "name", "key", "signature", "role", "cases"}),
-        "test_set.used": frozenset({"test_set", "uses", "findings", "purpose"}),
+        "test_set.sealed": frozenset({"test_set", "name", "key", "signature", "role", "cases", "event"}),
+        "test_set.used": frozenset({"test_set", "uses", "findings", "purpose", "event"}),
     }
 )
 

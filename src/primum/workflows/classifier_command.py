@@ -47,7 +47,7 @@ def classifier_plan(
         `positive` is none of them, or `threshold` is no probability.
     """
     apart = _apart(records, held_out)
-    _require_classes(model, records)
+    require_classes(model, records)
     classes_to_find(records.classes, positive, threshold)
     return ClassifierPlan(
         model=model,
@@ -89,7 +89,14 @@ def _apart(records: CaseFolder, held_out: CaseFolder | None) -> CaseRecords:
     return apart if held_out is None or (records.has_patients and others.has_patients) else Renumbered(apart)
 
 
-def _require_classes(model: OpenedClassifier, records: CaseFolder) -> None:
+def require_classes(model: OpenedClassifier, records: CaseFolder) -> None:
+    """Refuse a model whose classes are not those of the records, in their order.
+
+    Raises
+    ------
+    ModelError
+        Says both.
+    """
     known = model.predictor.classes
     if len(known) != len(records.classes):
         raise ModelError(

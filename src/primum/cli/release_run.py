@@ -1,0 +1,152 @@
+"""``primum release seal | certify | convert``: test sets, and what is measured on them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from primum.cli import options, release_options
+from primum.report.language import Language, message, preferred_language
+
+if TYPE_CHECKING:
+    from primum.evidence.audit import Audit
+
+_HERE = Path("registry")
+TestSet = Annotated[Path, typer.Argument()]
+Out = Annotated[Path, typer.Option("--out", help=message("New or empty folder for the findings."))]
+
+
+def add_running(app: typer.Typer) -> None:
+    """Add the verbs that read data or run a model."""
+    app.command(
+        "seal",
+        help=message(
+            "Vouch for a test set, with your key: every file by its digest.\n\n"
+            'Example: primum release seal test-set/ --name "chest 2026" --key sam.pem'
+        ),
+    )(seal)
+    app.command(
+        "certify",
+        help=message(
+            "Run a registered classifier on a sealed test set; the use is counted.\n\n"
+            "Example: primum release certify model/ test-set/ --out certificate/ --sign-key auditor.pem"
+        ),
+    )(certify)
+    app.command(
+        "convert",
+        help=message(
+            "Show that an ONNX file answers as the audited weights do, on 1,000 cases or more.\n\n"
+            "Exit status: 0 findings may pass, 3 they may not, 2 unusable input, 4 the machine.\n\n"
+            "Example: primum release convert weights/ model/ --cases cases/ --out conversion/ --sign-key "
+            "auditor.pem"
+        ),
+    )(convert)
+
+
+def seal(
+    test_set: TestSet,
+    name: Annotated[str, typer.Option("--name", help=message("What people call it."))],
+    key: release_options.PersonKey,
+    registry: release_options.RegistryFolder = _HERE,
+    trail: release_options.TrailAddress = None,
+    lang: options.Lang = None,
+) -> int:
+    """Seal a test set."""
+    from primum.evidence.signature import read_private_key
+    from primum.release.test_sets import seal as vouch
+
+    signing = read_private_key(key)
+    with release_options.opened(registry, trail) as one:
+        made = vouch(one, test_set, name=name, key=signing)
+    language = Language(lang or preferred_language())
+    print(language.text("Sealed: {count} files, {digest}", count=len(made.files), digest=made.digest))
+    return 0
+
+
+def certify(
+    model: Annotated[str, typer.Argument()],
+    test_set: TestSet,
+    out: Out,
+    sign_key: options.SignKey = None,
+    positive: options.Positive = None,
+    threshold: options.Threshold = None,
+    factory: options.Factory = None,
+    purpose: Annotated[
+        str, typer.Option("--purpose", help=message("A short word for the trail."))
+    ] = "certification",
+    registry: release_options.RegistryFolder = _HERE,
+    trail: release_options.TrailAddress = None,
+    by: release_options.By = None,
+    lang: options.Lang = None,
+) -> int:
+    """Run a model on a certified test set."""
+    from primum.models.classifier_doors import open_classifier
+    from primum.workflows.certify import certify as run
+    from primum.workflows.certify import write_certificate
+    from primum.workflows.command import written_command
+    from primum.workflows.outputs import refuse_full
+
+    language, signing = Language(lang or preferred_language()), release_options.private_key(sign_key)
+    refuse_full(out)
+    with release_options.opened(registry, trail) as one:
+        made = run(
+            one,
+            open_classifier(model, factory=factory),
+            test_set,
+            by=release_options.account(by),
+            purpose=purpose,
+            positive=positive,
+            threshold=threshold,
+            command=written_command(click.get_current_context().obj or []),
+        )
+    write_certificate(out, made.audit, language=language, sign_key=signing)
+    _show(made.audit, out, language)
+    print(language.text("The test set has now served {count} times.", count=made.uses))
+    return 0
+
+
+def convert(
+    twin: Annotated[Path, typer.Argument()],
+    model: Annotated[str, typer.Argument()],
+    cases: Annotated[Path, typer.Option("--cases", help=message("Cases to ask both about; 1,000 or more."))],
+    out: Out,
+    factory: options.Factory = None,
+    sign_key: options.SignKey = None,
+    lang: options.Lang = None,
+) -> int:
+    """Compare a model with its twin."""
+    from primum.models.classifier_doors import open_classifier
+    from primum.records.case_folder import open_cases
+    from primum.workflows.certify import write_certificate
+    from primum.workflows.command import written_command
+    from primum.workflows.conversion import compare_twins
+    from primum.workflows.outputs import refuse_full
+
+    language, signing = Language(lang or preferred_language()), release_options.private_key(sign_key)
+    refuse_full(out)
+    audit = compare_twins(
+        open_classifier(twin, factory=factory),
+        open_classifier(model),
+        open_cases(cases),
+        command=written_command(click.get_current_context().obj or []),
+    )
+    write_certificate(out, audit, language=language, sign_key=signing)
+    _show(audit, out, language)
+    alike = audit.findings[0].verdict == "none_found"
+    sentence = message("Findings do not pass from one to the other.")
+    if alike:
+        sentence = message("The two answer alike: findings of the first pass to the second.")
+    print(language.text(sentence))
+    return 0 if alike else 3
+
+
+def _show(audit: "Audit", out: Path, language: Language) -> None:
+    from primum.cli.release_shown import table_of
+    from primum.report.certificate import lines_of
+
+    rows = [(one.name, one.value, one.interval, one.patients) for one in lines_of(audit, language=language)]
+    headings = (message("Measure"), message("Value"), message("95% interval"), message("Patients"))
+    Console(highlight=False).print(table_of(headings, rows, language))
+    print(language.text("Report: {path}", path=str(out / "report.html")))

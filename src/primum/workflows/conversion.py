@@ -1,0 +1,86 @@
+"""The ``conversion`` finding: two files of one model answer alike, so that findings pass between them."""
+
+from importlib import metadata
+
+import numpy as np
+
+from primum.errors import ModelError
+from primum.evidence.audit import Audit
+from primum.evidence.estimate import Estimate
+from primum.evidence.finding import Finding, Scalar
+from primum.models.opened import OpenedClassifier
+from primum.records.case_folder import CaseFolder
+from primum.release.decision import CONVERSION, FEWEST_CASES, LARGEST_DIFFERENCE
+from primum.workflows.classifier_command import require_classes
+
+
+def compare_twins(
+    twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder, *, command: str = ""
+) -> Audit:
+    """Ask both models about the same cases.
+
+    ``none_found`` says that over 1,000 cases or more no probability differs by more than 1e-4, and that
+    every decision is the same; anything else is ``inconclusive``, and then no finding passes.
+
+    Parameters
+    ----------
+    twin : OpenedClassifier
+        What was audited: the weights.
+    model : OpenedClassifier
+        What is to be served.
+    cases : CaseFolder
+        Inputs as the model will meet them.
+    command : str
+
+    Returns
+    -------
+    Audit
+        Of `model`; the manifest of the twin is in the settings of its one finding.
+
+    Raises
+    ------
+    ModelError
+        The models have other classes, or are one and the same.
+    """
+    if twin.ref.digest == model.ref.digest:
+        raise ModelError("Both are the same model: a conversion compares a model with its twin.")
+    for one in (twin, model):
+        require_classes(one, cases)
+    largest, equal, count = 0.0, True, 0
+    for name in cases.splits():
+        for shard in cases.split(name).shards():
+            ours, theirs = model.predictor.predict_proba(shard), twin.predictor.predict_proba(shard)
+            largest = max(largest, float(np.abs(ours - theirs).max()))
+            equal = equal and bool((ours.argmax(axis=1) == theirs.argmax(axis=1)).all())
+            count += len(shard)
+    alike = count >= FEWEST_CASES and largest <= LARGEST_DIFFERENCE and equal
+    settings: dict[str, Scalar] = {
+        "twin": twin.ref.digest,
+        "twin_identity": twin.ref.identity,
+        "cases": count,
+        "largest_difference": largest,
+        "equal_decisions": equal,
+        **{f"twin {name}": digest for name, digest in twin.ref.files.items()},
+    }
+    # Not a sample of a population: over these cases it is exact.
+    estimate = Estimate("largest_difference", largest, largest, largest, (count,), "exact")
+    finding = Finding(
+        CONVERSION,
+        "none_found" if alike and twin.ref.identity == "computed" else "inconclusive",
+        False,
+        model.ref.digest,
+        digest := cases.digest(),
+        material=LARGEST_DIFFERENCE,
+        estimates=(estimate,),
+        attacker="nobody",
+        settings=settings,
+    )
+    return Audit(
+        model=model.ref,
+        data={"cases": digest},
+        patients={},
+        command=command,
+        seed=0,
+        findings=(finding,),
+        context={"version": metadata.version("primum")},
+    )
