@@ -10,7 +10,7 @@ from rich.text import Text
 
 from primum.cli import release_words
 from primum.cli.release_words import ACTIONS, EVENTS, REASONS, STATES, STYLES, WHYS
-from primum.evidence.text import clean_text
+from primum.errors import clean_text
 from primum.report.language import NOTHING, Language
 
 if TYPE_CHECKING:

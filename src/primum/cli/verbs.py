@@ -3,7 +3,18 @@
 import click
 import typer
 
-from primum.cli import audit, demo, inspect_updates, options, report, trail, trail_witness, train, vault
+from primum.cli import (
+    audit,
+    demo,
+    inspect_updates,
+    options,
+    release,
+    report,
+    trail,
+    trail_witness,
+    train,
+    vault,
+)
 from primum.errors import InputError
 from primum.report.language import Language, message
 
@@ -17,6 +28,7 @@ app = typer.Typer(
 app.command("audit", help=audit.HELP)(audit.audit_command)
 app.command("demo", help=demo.HELP)(demo.demo_command)
 app.command("inspect-updates", help=inspect_updates.HELP)(inspect_updates.inspect_updates_command)
+app.add_typer(release.release_app, name="release")
 app.add_typer(report.report_app, name="report")
 trail.trail_app.command("witness", help=trail_witness.HELP)(trail_witness.witness_command)
 app.add_typer(trail.trail_app, name="trail")

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from primum.errors import InputError, MachineError, ModelError
+from primum.errors import InputError, MachineError, ModelError, clean_text
 from primum.evidence.identity import file_digest, manifest_digest
-from primum.evidence.text import clean_text
 from primum.release.shelf import keep_name
 
 Format = Literal["safetensors", "onnx"]

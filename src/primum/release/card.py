@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.release.toml_tables import parse_document
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")

@@ -7,10 +7,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.documents import Misfit, decode
-from primum.evidence.text import clean_text
 from primum.release.artefact import Format
 from primum.release.statement import Signed
 from primum.release.states import Action

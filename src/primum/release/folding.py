@@ -10,9 +10,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
-from primum.evidence.text import clean_text
 from primum.release.approvals import Counted, has_quorum
 from primum.release.evaluate import (
     evaluate,

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from primum.errors import InputError, MachineError
+from primum.errors import InputError, MachineError, clean_text
 from primum.evidence.documents import load_object
-from primum.evidence.text import clean_text
 from primum.release.acts import signed_act
 from primum.release.artefact import Artefact, copy_artefact, read_artefact, require_same
 from primum.release.card import ReleaseCard, read_card

@@ -6,8 +6,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.release.canary_words import message
 from primum.release.policy import MinorChange, Policy, Requirement
 from primum.release.toml_tables import parse_document

@@ -25,10 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from primum.errors import InputError, MachineError, PrimumError
+from primum.errors import InputError, MachineError, PrimumError, clean_text
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.documents import Misfit, decode, load_object
-from primum.evidence.text import clean_text
 from primum.release.event import Body, Event, Kind, PolicyAdopted, read_event
 from primum.release.folding import apply
 from primum.release.routing import Serving

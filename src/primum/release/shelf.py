@@ -6,8 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from primum.errors import InputError, MachineError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, MachineError, clean_text
 
 
 class Shelf(Protocol):

@@ -14,9 +14,8 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
-from primum.evidence.text import clean_text
 
 _CONTEXT: Final = b"primum release 1\n"
 SCHEMA: Final = "1.0"

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.release.evaluate import canary_ready, counted_ballots, evaluate, missing_quorum, phases_before
 from primum.release.event import Event, Stepped
 from primum.release.policy import Phase

@@ -7,12 +7,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.audit import FINDINGS, REPORT, Audit
 from primum.evidence.documents import read_as, read_audit
 from primum.evidence.identity import manifest_digest
 from primum.evidence.signature import SIGNATURE, Signature
-from primum.evidence.text import clean_text
 
 # As primum.evidence.signature.signed_bytes writes them, from a digest of the report instead of the report.
 _CONTEXT = b"primum audit 1\n"

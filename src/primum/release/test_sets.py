@@ -16,11 +16,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from primum.errors import InputError
+from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.documents import Misfit, decode
 from primum.evidence.identity import file_digest, manifest_digest
-from primum.evidence.text import clean_text
 from primum.release.acts import person_of
 from primum.release.event import Body, Kind, Sealed, Used
 from primum.release.registry import Registry

@@ -9,8 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from primum.errors import InputError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, clean_text
 from primum.release.canary_words import message
 
 _Kind = TypeVar("_Kind")
