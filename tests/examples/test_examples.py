@@ -70,7 +70,7 @@ def test_a_mamba2_folder_is_asked_by_every_family(capsys: pytest.CaptureFixture[
 def test_every_example_is_on_its_page_and_short() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert len(scripts) == 12
+    assert len(scripts) == 13
     for script in scripts:
         assert f"({script.name})" in page
         most = 60 if script.name.startswith("audit_") else 140
