@@ -20,6 +20,7 @@ from primum.release.routing import route
 from primum.trail.log import Trail
 
 PEOPLE = dict(ada="clinician", ben="data_protection", cleo="engineering", otto="operator", sam="data_steward")
+MAKE = ("openssl", "genpkey", "-algorithm", "ed25519", "-out")
 WEIGHTS = np.linspace(-1, 1, 16, dtype=np.float32)
 
 
@@ -60,11 +61,11 @@ def primum(*arguments: object) -> None:
 def keys(here: Path) -> None:
     """Make a pair of keys for everybody, and the policy that names them."""
     text = Path(__file__).with_name("release.toml").read_text(encoding="utf-8")
-    make, public = ["openssl", "genpkey", "-algorithm", "ed25519", "-out"], {}
+    public: dict[str, str] = {}
     for name in (*PEOPLE, "house", "trail"):
-        subprocess.run([*make, here / f"{name}.pem"], check=True)
+        subprocess.run([*MAKE, here / f"{name}.pem"], check=True)
         public[name] = read_private_key(here / f"{name}.pem").public_key().public_bytes_raw().hex()
-    house = ["openssl", "pkey", "-in", here / "house.pem", "-pubout", "-out", here / "house.pub"]
+    house = ("openssl", "pkey", "-in", f"{here}/house.pem", "-pubout", "-out", f"{here}/house.pub")
     subprocess.run(house, check=True)
     for name, role in PEOPLE.items():
         text += f'\n[[person]]\nname = "{name}"\nrole = "{role}"\nkey = "{public[name]}"\n'

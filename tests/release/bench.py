@@ -173,7 +173,7 @@ class Bench:
         """The first model, all the way."""
         bench = self.ready(name).approved(name)
         for action in ("admit", "shadow", "live"):
-            bench = bench.steps(name, action)  # type: ignore[arg-type]
+            bench = bench.steps(name, action)
         return bench
 
 

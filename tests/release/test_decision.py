@@ -128,7 +128,7 @@ def test_a_beginning_means_every_test_that_begins_so() -> None:
 
 
 def conversion(**other: Any) -> Finding:
-    settings = {
+    settings: dict[str, Any] = {
         "twin": digest_of("weights"),
         "cases": 1000,
         "largest_difference": 9e-5,

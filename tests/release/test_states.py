@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import get_args
+from typing import Any, cast, get_args
 
 import pytest
 from tests.release.bench import ROLES, Bench, digest_of, fresh
@@ -108,7 +108,8 @@ DEFECTS = (
 def test_every_combination_of_signatures() -> None:
     """Three members, each with a signature that is right or wrong in one way: 5,832 ballot boxes."""
     from primum.release.approvals import count_ballots, has_quorum
-    from primum.release.evaluate import policy_of, read_decision, subject_of
+    from primum.release.evaluate import subject_of
+    from primum.release.standing import policy_of, read_decision
 
     bench = fresh().ready("a")
     failing = fresh().registers("a").decides("a").model("a").decisions[0]
@@ -121,7 +122,7 @@ def test_every_combination_of_signatures() -> None:
     kept |= {one: read_decision(reopened.shelf, one) for one in reopened.model("a").decisions}
     shelf_of_failing = fresh().registers("a").decides("a")
     kept[failing] = read_decision(shelf_of_failing.shelf, failing)
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "other_model": {"model": "11" * 32},
         "other_card": {"card": "11" * 32},
         "other_policy": {"policy": "11" * 32},
@@ -147,10 +148,10 @@ def test_every_combination_of_signatures() -> None:
                 [signed, reject] if defect == "rejected_since" else [] if defect == "none" else [signed]
             )
     for combination in product(DEFECTS, repeat=3):
-        cast = dict(zip(("ada", "ben", "cleo"), combination, strict=True))
-        ballots = [one for who, defect in cast.items() for one in box[who, defect]]
-        authors = frozenset(who for who, defect in cast.items() if defect == "author") | {"mia"}
-        revoked = {one.digest for who, d in cast.items() if d == "revoked" for one in box[who, d]}
+        given = dict(zip(("ada", "ben", "cleo"), combination, strict=True))
+        ballots = [one for who, defect in given.items() for one in box[who, defect]]
+        authors = frozenset(who for who, defect in given.items() if defect == "author") | {"mia"}
+        revoked = {one.digest for who, d in given.items() if d == "revoked" for one in box[who, d]}
         counted = count_ballots(
             ballots,
             phase="approved",
@@ -275,7 +276,7 @@ def test_no_path_leads_to_live_without_the_signatures(beside: bool) -> None:
             forward = action in ("admit", "shadow", "canary", "live")
             stands = known.valid >= set(MEMBERS) and known.days == 0
             if forward:
-                step = TABLE.get((before, action))  # type: ignore[call-overload]
+                step = TABLE.get((before, cast(Action, action)))
                 other = bench.standing.only("live") not in (None, digest_of("a"))
                 way = step is not None and not (step.first and other) and not (step.beside and not other)
                 right = who == "otto" and way and stands
