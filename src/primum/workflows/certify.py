@@ -12,6 +12,7 @@ from primum.errors import InputError
 from primum.evidence.audit import FINDINGS, REPORT, RUN, Audit
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.contrast import Frame
+from primum.evidence.finding import Scalar
 from primum.evidence.identity import manifest_digest
 from primum.evidence.performance import performance_findings
 from primum.evidence.signature import sign
@@ -79,7 +80,7 @@ def certify(
     Returns
     -------
     Certified
-        Its findings are ``performance.*``, descriptive: the policy says what is enough.
+        Findings ``performance.*``, descriptive: the policy says what is enough.
 
     Raises
     ------
@@ -88,41 +89,37 @@ def certify(
     """
     sealed, cases = open_sealed(registry, test_set), open_cases(test_set)
     require_classes(model, cases)
-    targets = classes_to_find(cases.classes, positive, threshold)
-    if len(targets) != 1:
-        raise InputError(
-            "{count} classes: name the one that is to be found with --positive.", count=len(cases.classes)
-        )
+    target = _target(cases, positive, threshold)
     registry.standing.model(model.ref.digest)
     uses = use(registry, sealed, model=model.ref.digest, purpose=purpose, by=by)
     probabilities, labels, patients = _answers(model, cases)
     if manifest_digest(files_of(test_set)) != sealed.digest:
         raise InputError("The test set changed while the model was run: copy the sealed files again.")
-    frame = Frame(model.ref.digest, sealed.digest, "nobody", "observed", 0)
     findings = performance_findings(
         probabilities,
         labels,
         patients,
         classes=cases.classes,
-        target=targets[0],
+        target=target,
         threshold=threshold,
-        frame=frame,
+        frame=Frame(model.ref.digest, sealed.digest, "nobody", "observed", 0),
     )
-    audit = Audit(
-        model=model.ref,
-        data={"test_set": sealed.digest},
-        patients={"test_set": len(np.unique(patients))},
-        command=command,
-        seed=0,
-        findings=findings,
-        context={
-            "test_set": sealed.name,
-            "uses": uses,
-            "unit": "patient" if cases.has_patients else "case",
-            "version": metadata.version("primum"),
-        },
-    )
+    unit = "patient" if cases.has_patients else "case"
+    version = metadata.version("primum")
+    context: dict[str, Scalar] = dict(test_set=sealed.name, uses=uses, unit=unit, version=version)
+    people = {"test_set": len(np.unique(patients))}
+    audit = Audit(model.ref, {"test_set": sealed.digest}, people, command, 0, findings, context)
     return Certified(audit, sealed, uses)
+
+
+def _target(cases: CaseFolder, positive: str | None, threshold: float | None) -> int:
+    """Return the position of the one class that is to be found."""
+    targets = classes_to_find(cases.classes, positive, threshold)
+    if len(targets) != 1:
+        raise InputError(
+            "{count} classes: name the one that is to be found with --positive.", count=len(cases.classes)
+        )
+    return targets[0]
 
 
 def _answers(model: OpenedClassifier, cases: CaseFolder) -> tuple[FloatArray, IntArray, IntArray]:
