@@ -92,9 +92,7 @@ def certify(
     target = _target(cases, positive, threshold)
     registry.standing.model(model.ref.digest)
     uses = use(registry, sealed, model=model.ref.digest, purpose=purpose, by=by)
-    probabilities, labels, patients = _answers(model, cases)
-    if manifest_digest(files_of(test_set)) != sealed.digest:
-        raise InputError("The test set changed while the model was run: copy the sealed files again.")
+    probabilities, labels, patients = _answers(model, cases, sealed)
     findings = performance_findings(
         probabilities,
         labels,
@@ -122,13 +120,17 @@ def _target(cases: CaseFolder, positive: str | None, threshold: float | None) ->
     return targets[0]
 
 
-def _answers(model: OpenedClassifier, cases: CaseFolder) -> tuple[FloatArray, IntArray, IntArray]:
-    """Ask about every case, a shard at a time."""
+def _answers(
+    model: OpenedClassifier, cases: CaseFolder, sealed: Seal
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Ask about every case, a shard at a time, and look at the files once more."""
     answered = [
         (model.predictor.predict_proba(shard), shard.labels, shard.subject_ids)
         for name in cases.splits()
         for shard in cases.split(name).shards()
     ]
+    if manifest_digest(files_of(cases.path)) != sealed.digest:
+        raise InputError("The test set changed while the model was run: copy the sealed files again.")
     probabilities, labels, patients = (np.concatenate(column) for column in zip(*answered, strict=True))
     return probabilities, labels, patients
 
