@@ -58,8 +58,7 @@ def certify(
 ) -> Certified:
     """Run a registered classifier on a sealed folder of cases.
 
-    The use is in the trail before the model is run: a run that is stopped, or whose result nobody liked, was
-    a look at the test set too.
+    The use is in the trail before the model is run: a run that was stopped was a look at the test set too.
 
     Parameters
     ----------
@@ -67,10 +66,8 @@ def certify(
     model : OpenedClassifier
     test_set : Path
         Labelled cases, all of them of patients who did not train the model.
-    by : str
-        Who runs it.
-    purpose : str
-        A short word for the trail.
+    by, purpose : str
+        Who runs it; a short word for the trail.
     positive : str or None
         The class that is to be found; None: the second of two.
     threshold : float or None
