@@ -70,14 +70,7 @@ def performance_findings(
     answers = _answers(probabilities, labels, patient, classes, target, threshold)
     has: BoolArray = answers.label == target
     people = answers.count(has), answers.count(~has)
-    settings: dict[str, Scalar] = {
-        "positive": classes[target],
-        "threshold": "argmax" if threshold is None else threshold,
-        "cases": len(has),
-        "patients": answers.people,
-        "patients_with": shown(people[0]),
-        "patients_without": shown(people[1]),
-    }
+    settings = _settings(answers, target, threshold, people)
     if min(people) < FEWEST:
         reason = Message("too_few_patients", {"have": shown(min(people)), "needed": FEWEST})
         drafts = (frame.finding(test, settings) for test in TESTS)
@@ -86,6 +79,19 @@ def performance_findings(
         replace(frame.finding(test, settings), verdict="descriptive", estimates=tuple(estimates))
         for test, estimates in _estimates(answers, target, has)
     )
+
+
+def _settings(
+    answers: Answers, target: int, threshold: float | None, people: tuple[int, int]
+) -> dict[str, Scalar]:
+    return {
+        "positive": answers.classes[target],
+        "threshold": "argmax" if threshold is None else threshold,
+        "cases": len(answers.patient),
+        "patients": answers.people,
+        "patients_with": shown(people[0]),
+        "patients_without": shown(people[1]),
+    }
 
 
 def _answers(

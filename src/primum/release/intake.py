@@ -62,20 +62,9 @@ def register(
         copy_artefact(source, copy)
         artefact = read_artefact(copy, more=_factory(card))
         receipt, data = _receipt(copy, artefact, card)
-        place = registry.artefact(artefact.digest)
-        if not place.exists():
-            try:
-                copy.rename(place)
-                keep_name(artefacts)
-            except OSError as error:
-                if not place.exists():
-                    raise MachineError(
-                        "{file} cannot be written ({reason}): look at the disk and repeat the command; "
-                        "nothing was changed.",
-                        file=clean_text(place.name),
-                        reason=error.strerror or type(error).__name__,
-                    ) from error
-        require_same(read_artefact(place, more=_factory(card)), artefact.digest, files=artefact.files)
+        _put(copy, registry.artefact(artefact.digest))
+        kept = read_artefact(registry.artefact(artefact.digest), more=_factory(card))
+        require_same(kept, artefact.digest, files=artefact.files)
 
     def build(standing: Standing, date: str) -> tuple[Kind, Body]:
         body = Registered(
@@ -93,6 +82,24 @@ def register(
 
     registry.commit(by or card.authors[0], build)
     return artefact.digest
+
+
+def _put(copy: Path, place: Path) -> None:
+    """Give a copy its place, unless the model is there already."""
+    if place.exists():
+        return
+    try:
+        copy.rename(place)
+        keep_name(place.parent)
+    except OSError as error:
+        # Another process may have been quicker with the same model.
+        if not place.exists():
+            raise MachineError(
+                "{file} cannot be written ({reason}): look at the disk and repeat the command; nothing was "
+                "changed.",
+                file=clean_text(place.name),
+                reason=error.strerror or type(error).__name__,
+            ) from error
 
 
 def _factory(card: ReleaseCard) -> Mapping[str, str]:

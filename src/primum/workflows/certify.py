@@ -12,6 +12,7 @@ from primum.errors import InputError
 from primum.evidence.audit import FINDINGS, REPORT, RUN, Audit
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.contrast import Frame
+from primum.evidence.finding import Scalar
 from primum.evidence.identity import manifest_digest
 from primum.evidence.performance import performance_findings
 from primum.evidence.signature import sign
@@ -57,8 +58,7 @@ def certify(
 ) -> Certified:
     """Run a registered classifier on a sealed folder of cases.
 
-    The use is in the trail before the model is run: a run that is stopped, or whose result nobody liked, was
-    a look at the test set too.
+    The use is in the trail before the model is run: a run that was stopped was a look at the test set too.
 
     Parameters
     ----------
@@ -66,10 +66,8 @@ def certify(
     model : OpenedClassifier
     test_set : Path
         Labelled cases, all of them of patients who did not train the model.
-    by : str
-        Who runs it.
-    purpose : str
-        A short word for the trail.
+    by, purpose : str
+        Who runs it; a short word for the trail.
     positive : str or None
         The class that is to be found; None: the second of two.
     threshold : float or None
@@ -79,7 +77,7 @@ def certify(
     Returns
     -------
     Certified
-        Its findings are ``performance.*``, descriptive: the policy says what is enough.
+        Findings ``performance.*``, descriptive: the policy says what is enough.
 
     Raises
     ------
@@ -88,50 +86,48 @@ def certify(
     """
     sealed, cases = open_sealed(registry, test_set), open_cases(test_set)
     require_classes(model, cases)
-    targets = classes_to_find(cases.classes, positive, threshold)
-    if len(targets) != 1:
-        raise InputError(
-            "{count} classes: name the one that is to be found with --positive.", count=len(cases.classes)
-        )
+    target = _target(cases, positive, threshold)
     registry.standing.model(model.ref.digest)
     uses = use(registry, sealed, model=model.ref.digest, purpose=purpose, by=by)
-    probabilities, labels, patients = _answers(model, cases)
-    if manifest_digest(files_of(test_set)) != sealed.digest:
-        raise InputError("The test set changed while the model was run: copy the sealed files again.")
-    frame = Frame(model.ref.digest, sealed.digest, "nobody", "observed", 0)
+    probabilities, labels, patients = _answers(model, cases, sealed)
     findings = performance_findings(
         probabilities,
         labels,
         patients,
         classes=cases.classes,
-        target=targets[0],
+        target=target,
         threshold=threshold,
-        frame=frame,
+        frame=Frame(model.ref.digest, sealed.digest, "nobody", "observed", 0),
     )
-    audit = Audit(
-        model=model.ref,
-        data={"test_set": sealed.digest},
-        patients={"test_set": len(np.unique(patients))},
-        command=command,
-        seed=0,
-        findings=findings,
-        context={
-            "test_set": sealed.name,
-            "uses": uses,
-            "unit": "patient" if cases.has_patients else "case",
-            "version": metadata.version("primum"),
-        },
-    )
+    unit = "patient" if cases.has_patients else "case"
+    version = metadata.version("primum")
+    context: dict[str, Scalar] = dict(test_set=sealed.name, uses=uses, unit=unit, version=version)
+    people = {"test_set": len(np.unique(patients))}
+    audit = Audit(model.ref, {"test_set": sealed.digest}, people, command, 0, findings, context)
     return Certified(audit, sealed, uses)
 
 
-def _answers(model: OpenedClassifier, cases: CaseFolder) -> tuple[FloatArray, IntArray, IntArray]:
-    """Ask about every case, a shard at a time."""
+def _target(cases: CaseFolder, positive: str | None, threshold: float | None) -> int:
+    """Return the position of the one class that is to be found."""
+    targets = classes_to_find(cases.classes, positive, threshold)
+    if len(targets) != 1:
+        raise InputError(
+            "{count} classes: name the one that is to be found with --positive.", count=len(cases.classes)
+        )
+    return targets[0]
+
+
+def _answers(
+    model: OpenedClassifier, cases: CaseFolder, sealed: Seal
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Ask about every case, a shard at a time, and look at the files once more."""
     answered = [
         (model.predictor.predict_proba(shard), shard.labels, shard.subject_ids)
         for name in cases.splits()
         for shard in cases.split(name).shards()
     ]
+    if manifest_digest(files_of(cases.path)) != sealed.digest:
+        raise InputError("The test set changed while the model was run: copy the sealed files again.")
     probabilities, labels, patients = (np.concatenate(column) for column in zip(*answered, strict=True))
     return probabilities, labels, patients
 

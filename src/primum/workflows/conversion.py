@@ -46,13 +46,7 @@ def compare_twins(
         raise ModelError("Both are the same model: a conversion compares a model with its twin.")
     for one in (twin, model):
         require_classes(one, cases)
-    largest, equal, count = 0.0, True, 0
-    for name in cases.splits():
-        for shard in cases.split(name).shards():
-            ours, theirs = model.predictor.predict_proba(shard), twin.predictor.predict_proba(shard)
-            largest = max(largest, float(np.abs(ours - theirs).max()))
-            equal = equal and bool((ours.argmax(axis=1) == theirs.argmax(axis=1)).all())
-            count += len(shard)
+    largest, equal, count = _compared(twin, model, cases)
     alike = count >= FEWEST_CASES and largest <= LARGEST_DIFFERENCE and equal
     settings: dict[str, Scalar] = {
         "twin": twin.ref.digest,
@@ -84,3 +78,15 @@ def compare_twins(
         findings=(finding,),
         context={"version": metadata.version("primum")},
     )
+
+
+def _compared(twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder) -> tuple[float, bool, int]:
+    """Return the largest difference, whether all decisions are equal, and of how many cases."""
+    largest, equal, count = 0.0, True, 0
+    for name in cases.splits():
+        for shard in cases.split(name).shards():
+            ours, theirs = model.predictor.predict_proba(shard), twin.predictor.predict_proba(shard)
+            largest = max(largest, float(np.abs(ours - theirs).max()))
+            equal = equal and bool((ours.argmax(axis=1) == theirs.argmax(axis=1)).all())
+            count += len(shard)
+    return largest, equal, count
