@@ -34,7 +34,7 @@ import psutil
 
 from studies.tables import Table, write_page
 
-SECONDS, FLOOR_SECONDS, BEGIN_AFTER = 3.0, 0.4, 3.0
+SECONDS, FLOOR_SECONDS = 3.0, 0.4
 # Processes, threads of each, records that each hands over before it waits.
 CLIENTS = (
     *((1, 1, 1), (1, 1, 16), (1, 1, 256), (1, 4, 1), (1, 16, 1), (1, 64, 1), (1, 16, 16)),
@@ -62,8 +62,8 @@ def floor(folder: Path) -> float:
     return count / taken
 
 
-def write(url: str, threads: int, batch: int, begin: float, seconds: float, most: int) -> dict[str, Any]:
-    """Append for some seconds, or so many times; what was durable within them counts."""
+def write(url: str, threads: int, batch: int, seconds: float, most: int) -> dict[str, Any]:
+    """Append for some seconds, or so many times, once a line on stdin says so."""
     from sqlalchemy import event
     from tests.trail.world import entry
 
@@ -79,14 +79,15 @@ def write(url: str, threads: int, batch: int, begin: float, seconds: float, most
 
     def client(one: int) -> None:
         turn = 0
-        while (now := time.time()) < begin + seconds and turn < most:
+        while (now := time.perf_counter()) < started + seconds and turn < most:
             waiting = [trail.submit(entry(3 * turn + 2)) for _ in range(batch)]
             for each in waiting:
                 each.result()
-            taken[one].append(time.time() - now)
+            taken[one].append(time.perf_counter() - now)
             turn += 1
 
-    time.sleep(max(begin - time.time(), 0))
+    print("ready", flush=True)
+    sys.stdin.readline()
     started, before = time.perf_counter(), len(commits)
     clients = [threading.Thread(target=client, args=(one,)) for one in range(threads)]
     for thread in clients:
@@ -101,9 +102,14 @@ def write(url: str, threads: int, batch: int, begin: float, seconds: float, most
 
 def appended(url: str, processes: int, threads: int, batch: int) -> dict[str, float]:
     """Run writers at once and add up what they did."""
-    begin = time.time() + BEGIN_AFTER
-    given = ["write", url, str(threads), str(batch), str(begin), str(SECONDS), str(1 << 40)]
-    running = [subprocess.Popen(_SELF + given, stdout=subprocess.PIPE) for _ in range(processes)]
+    given = [*_SELF, "write", url, str(threads), str(batch), str(SECONDS), str(1 << 40)]
+    ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running: list[Any] = [subprocess.Popen(given, **ends) for _ in range(processes)]  # type: ignore[call-overload]
+    for one in running:
+        one.stdout.readline()
+    for one in running:
+        one.stdin.write("begin\n")
+        one.stdin.flush()
     found = [json.loads(one.communicate()[0]) for one in running]
     waits = sorted(wait for one in found for wait in one["waits"])
     return {
@@ -142,23 +148,25 @@ def synchronised(databases: dict[str, Callable[[], str]], folder: Path) -> Table
     trace = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o"]
     for name, made in {**databases, "SQLite, synchronous=NORMAL (control)": databases["SQLite"]}.items():
         url, calls = made(), folder / "calls"
-        writer = [*_SELF, "write", url, "1", "1", "0", "1e12", str(SINGLE)]
+        writer = [*_SELF, "write", url, "1", "1", "1e12", str(SINGLE)]
         if "host=" in url:
             # The server synchronises: its first process and all that it forks are followed.
             postmaster = (Path(url.split("host=")[1]) / "data" / "postmaster.pid").read_text().split()[0]
             follower = subprocess.Popen([*trace, str(calls), "-p", postmaster])
             time.sleep(1)
-            ended = subprocess.run(writer, check=True, capture_output=True)
+            ended = subprocess.run(writer, check=True, capture_output=True, input=b"begin")
             follower.terminate()
             follower.wait()
         else:
-            control = {"TRAIL_CONTROL": "1"} if "control" in name else {}
+            changed = os.environ | ({"TRAIL_CONTROL": "1"} if "control" in name else {})
             command = [*trace, str(calls), *writer]
-            ended = subprocess.run(command, check=True, capture_output=True, env=os.environ | control)
-        commits = json.loads(ended.stdout)["commits"]
+            ended = subprocess.run(command, check=True, capture_output=True, input=b"begin", env=changed)
+        commits = json.loads(ended.stdout.splitlines()[-1])["commits"]
         said = calls.read_text(encoding="utf-8")
         counts = [sum(f" {call}(" in line for line in said.splitlines()) for call in ("fsync", "fdatasync")]
-        table.add(name, commits, *counts, sum(counts) >= commits)
+        control = "control" in name
+        said_so = ("no, as it should be" if control else False) if sum(counts) < commits else not control
+        table.add(name, commits, *counts, said_so)
     return table
 
 
@@ -304,8 +312,8 @@ in at most 500 MB, and a history in under a second."""
 
 def _asked(what: str, *given: str) -> dict[str, Any]:
     if what == "write":
-        url, threads, batch, begin, seconds, most = given
-        return write(url, int(threads), int(batch), float(begin), min(float(seconds), 1e12), int(most))
+        url, threads, batch, seconds, most = given
+        return write(url, int(threads), int(batch), float(seconds), int(most))
     if what == "load":
         return load(given[0], int(given[1]))
     if what == "history":
