@@ -34,6 +34,7 @@ bench: $(VENV)/test.installed
 	$(BIN)/python -m studies.training_cost
 	$(BIN)/python -m studies.equity_scale
 	$(BIN)/python -m studies.federated_cost
+	$(BIN)/python -m studies.trail_bench
 
 # Fifteen hospitals train together: one table. CASES=folder takes your own.
 hospitals: $(VENV)/demo.installed

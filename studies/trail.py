@@ -133,8 +133,8 @@ def _nothing() -> Iterator[str]:
     yield ""
 
 
-NOTES = f"""First: {len(SEEDS)} seeds, {TIMES} changes of each kind; a draw that changes nothing is not
-counted. Without a witness the last kind is not found, and `primum trail verify` says so each time.
+NOTES = f"""First: {len(SEEDS)} seeds, {TIMES} changes of each kind. Without a witness the last kind is not
+found, and `primum trail verify` says so each time.
 
 Second: {SERIES} trails a database, {KILLS} kills each. Records kept although nobody was told are those whose
 writer died between the commit and the answer: such a record is whole, and a client that asks again writes

@@ -34,7 +34,7 @@ from primum.trail.witness import FileWitness, read_heads
 # A writer that nobody kills ends by itself.
 LONGEST = 60.0
 # Moments of death, and within how many seconds after their beginning it comes.
-MOMENTS = {"opening": 0.03, "writing": 0.35, "closing": 0.02}
+MOMENTS = {"opening": 0.02, "writing": 0.3, "closing": 0.02}
 
 
 @dataclass
@@ -154,8 +154,8 @@ class _Doomed:
         self.due: float | None = None
         self._rest = b""
         self._moment = moment
-        # A random time after the moment was reached; opening and closing are short.
-        self._after = draw.random() * MOMENTS.get(moment, 0.0)
+        # A random time after the moment was reached, soon rather than late: opening and closing are short.
+        self._after = draw.random() ** 2 * MOMENTS.get(moment, 0.0)
         seconds = LONGEST if moment in ("opening", "writing") else draw.random() * 0.2
         self.pipe, other = os.pipe()
         self.process = os.fork()
@@ -274,7 +274,8 @@ def series(url: str, witness: Path, kills: int, seed: int) -> Counted:
         for one in doomed:
             if one.died():
                 counted.kills += 1
-                counted.moments[one.at] = counted.moments.get(one.at, 0) + 1
+                at = "closing" if one.at == "closed" else one.at
+                counted.moments[at] = counted.moments.get(at, 0) + 1
         check(url, witness, told, counted)
     before, last = counted.records, _Doomed(url, witness, draw, told, "never")
     _killed([last])

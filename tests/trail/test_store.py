@@ -15,6 +15,8 @@ from primum.trail.store import Store
 from primum.trail.verification import verify
 
 TABLES = ("trail_record", "trail_block", "trail_head", "trail_fact")
+# FULL is 2.
+SYNCHRONISED = {"synchronous": 2, "journal_mode": "wal"}
 # A name that must be quoted.
 ROLE = 'The "Gateway"'
 
@@ -82,6 +84,18 @@ def test_a_server_that_loses_what_it_acknowledged(restored: str, setting: str) -
     sql(restored, f"ALTER SYSTEM SET {setting} = on", "SELECT pg_reload_conf()", "SELECT pg_sleep(0.2)")
     with Trail(restored) as trail:
         assert trail.append(entry(2)).number == 1
+
+
+def test_sqlite_synchronises_at_each_commit(tmp_path: Path) -> None:
+    """That it then does is counted by `python -m studies.trail_bench`."""
+    url = str(tmp_path / "t.db")
+    Trail.create(url, key=KEY)
+    store = Store(url)
+    with store.reading() as one, store.reading() as two:
+        for connection in (one, two):
+            asked = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in SYNCHRONISED]
+            assert asked == list(SYNCHRONISED.values())
+    store.close()
 
 
 @pytest.mark.parametrize("table", TABLES)

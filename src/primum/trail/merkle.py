@@ -29,7 +29,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
-    """Merkle tree hash of leaf hashes, level by level; of none, the hash of nothing.
+    """Merkle tree hash of leaf hashes; of none, the hash of nothing.
 
     Examples
     --------
@@ -40,10 +40,33 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
         return EMPTY
     level = list(leaves)
     while len(level) > 1:
-        odd = [level[-1]] if len(level) % 2 else []
-        pairs = zip(level[0::2], level[1::2], strict=False)
-        level = [sha256(b"\1" + left + right).digest() for left, right in pairs] + odd
+        level = _above(level)
     return level[0]
+
+
+def _above(level: list[bytes]) -> list[bytes]:
+    """Hash nodes by pairs; one that is left over goes up as it is."""
+    odd = [level[-1]] if len(level) % 2 else []
+    pairs = zip(level[0::2], level[1::2], strict=False)
+    return [sha256(b"\1" + left + right).digest() for left, right in pairs] + odd
+
+
+def _levels(nodes: list[bytes]) -> list[list[bytes]]:
+    """Give the nodes and all levels above them, up to their root."""
+    levels = [nodes]
+    while len(levels[-1]) > 1:
+        levels.append(_above(levels[-1]))
+    return levels
+
+
+def _siblings(levels: list[list[bytes]], place: int) -> list[bytes]:
+    """Give what a node is hashed with on its way up, nearest first."""
+    path = []
+    for level in levels[:-1]:
+        if place ^ 1 < len(level):
+            path.append(level[place ^ 1])
+        place >>= 1
+    return path
 
 
 class Frontier:
@@ -104,6 +127,9 @@ class Tree:
     ) -> None:
         self.size = size
         self._leaves = lru_cache(maxsize=64)(leaves)
+        # A patient's records come in groups: their proofs share blocks, and all share what is above them.
+        self._within = lru_cache(maxsize=64)(self._block_levels)
+        self._upward = lru_cache(maxsize=1)(self._upper_levels)
         self._blocks = blocks
         self._upper: dict[tuple[int, int], bytes] = {}
 
@@ -114,19 +140,11 @@ class Tree:
 
     def inclusion(self, number: int, size: int | None = None) -> list[bytes]:
         """Prove that leaf `number` is in the tree of the first `size` leaves; nearest sibling first."""
-        start, stop = 0, self.size if size is None else size
-        if not 0 <= number < stop <= self.size:
+        size = self.size if size is None else size
+        if not 0 <= number < size <= self.size:
             raise ValueError("no such leaf")
-        path: list[bytes] = []
-        while stop - start > 1:
-            middle = start + _split(stop - start)
-            if number < middle:
-                path.append(self._range(middle, stop))
-                stop = middle
-            else:
-                path.append(self._range(start, middle))
-                start = middle
-        return path[::-1]
+        block, place = divmod(number, BLOCK)
+        return _siblings(self._within(block, size), place) + _siblings(self._upward(size), block)
 
     def consistency(self, earlier: int, later: int | None = None) -> list[bytes]:
         """Prove that the tree of `later` leaves only adds to that of `earlier`; empty if that is trivial."""
@@ -148,6 +166,16 @@ class Tree:
         if not whole:
             path.append(self._range(start, stop))
         return path[::-1]
+
+    def _block_levels(self, block: int, size: int) -> list[list[bytes]]:
+        first = block * BLOCK
+        leaves = self._leaves(first, min(first + BLOCK, self.size))
+        return _levels(list(leaves[: size - first]))
+
+    def _upper_levels(self, size: int) -> list[list[bytes]]:
+        whole, rest = divmod(size, BLOCK)
+        last = [self._within(whole, size)[-1][0]] if rest else []
+        return _levels(list(self._blocks[:whole]) + last)
 
     def _range(self, start: int, stop: int) -> bytes:
         """Give the root over a range whose start is a multiple of the power of two at or above its length."""

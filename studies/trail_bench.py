@@ -1,0 +1,329 @@
+"""Benchmarks of the trail: durable appends beside the disk's own pace; ten million records (acceptance 4).
+
+First table: clients append as fast as they are answered for three seconds, each answer after its record is
+durable (SQLite with synchronous=FULL, PostgreSQL with fsync and synchronous_commit on). The floor is measured
+just before and after each line on the same disk: one 4 KiB write and fdatasync after another, which one
+writer without group commit could not pass. Where many wait, one transaction takes them all.
+
+Second: whether FULL really synchronises, counted by strace: calls of fsync and fdatasync during single
+appends, in the writer (SQLite) or in the server's processes (PostgreSQL); SQLite with synchronous=NORMAL,
+which the trail never uses, shows that the count can tell.
+
+Third and fourth: a long trail, made at once by the loader of the tests, 100 records a patient. Verification
+is `primum trail verify` in a process of its own on one core, the start of Python included. First means after
+the operating system was told to forget the file (SQLite), again that much of it is in memory. A history is
+the query of one patient with an inclusion proof for each record, in a fresh process after imports; checked is
+`check_export` on it.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from studies.tables import Table, write_page
+
+SECONDS, FLOOR_SECONDS = 3.0, 0.4
+# Processes, threads of each, records that each hands over before it waits.
+CLIENTS = (
+    *((1, 1, 1), (1, 1, 16), (1, 1, 256), (1, 4, 1), (1, 16, 1), (1, 64, 1), (1, 16, 16)),
+    *((2, 1, 1), (4, 1, 1), (2, 16, 1), (4, 16, 16)),
+)
+SINGLE = 200
+TEN_MILLION, MILLION, EACH = 10_000_000, 1_000_000, 100
+_SELF = [sys.executable, "-m", "studies.trail_bench"]
+
+
+def floor(folder: Path) -> float:
+    """Count how often a second one 4 KiB write is synchronised."""
+    page, count = os.urandom(4096), 0
+    number = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.pwrite(number, page * 64, 0)
+        os.fsync(number)
+        begun = time.perf_counter()
+        while (taken := time.perf_counter() - begun) < FLOOR_SECONDS:
+            os.pwrite(number, page, 4096 * (count % 64))
+            os.fdatasync(number)
+            count += 1
+    finally:
+        os.close(number)
+    return count / taken
+
+
+def write(url: str, threads: int, batch: int, seconds: float, most: int) -> dict[str, Any]:
+    """Append for some seconds, or so many times, once a line on stdin says so."""
+    from sqlalchemy import event
+    from tests.trail.world import entry
+
+    from primum.trail.log import Trail
+
+    trail, commits = Trail(url), list[object]()
+    if os.environ.get("TRAIL_CONTROL"):
+        with trail.store.reading() as connection:
+            raw: Any = connection.connection.dbapi_connection
+        raw.execute("PRAGMA synchronous = NORMAL")
+    event.listen(trail.store.engine, "commit", commits.append)
+    taken: list[list[float]] = [[] for _ in range(threads)]
+
+    def client(one: int) -> None:
+        turn = 0
+        while (now := time.perf_counter()) < started + seconds and turn < most:
+            waiting = [trail.submit(entry(3 * turn + 2)) for _ in range(batch)]
+            for each in waiting:
+                each.result()
+            taken[one].append(time.perf_counter() - now)
+            turn += 1
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    started, before = time.perf_counter(), len(commits)
+    clients = [threading.Thread(target=client, args=(one,)) for one in range(threads)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    lasted, transactions = time.perf_counter() - started, len(commits) - before
+    trail.close()
+    waits = [one for each in taken for one in each]
+    return {"appends": len(waits) * batch, "commits": transactions, "seconds": lasted, "waits": waits}
+
+
+def appended(url: str, processes: int, threads: int, batch: int) -> dict[str, float]:
+    """Run writers at once and add up what they did."""
+    given = [*_SELF, "write", url, str(threads), str(batch), str(SECONDS), str(1 << 40)]
+    ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running: list[Any] = [subprocess.Popen(given, **ends) for _ in range(processes)]  # type: ignore[call-overload]
+    for one in running:
+        one.stdout.readline()
+    for one in running:
+        one.stdin.write("begin\n")
+        one.stdin.flush()
+    found = [json.loads(one.communicate()[0]) for one in running]
+    waits = sorted(wait for one in found for wait in one["waits"])
+    return {
+        "appends": sum(one["appends"] / one["seconds"] for one in found),
+        "commits": sum(one["commits"] / one["seconds"] for one in found),
+        "median": 1000 * statistics.median(waits),
+        "slow": 1000 * waits[int(0.99 * len(waits))],
+    }
+
+
+def throughput(databases: dict[str, Callable[[], str]], folder: Path) -> Table:
+    """Measure every number of clients on every database."""
+    table = Table(
+        *("Database", "Processes × threads", "Handed over at once", "Durable appends / s"),
+        *("Transactions / s", "Floor: fdatasync / s", "Appends for one of the floor"),
+        *("Median wait, ms", "99 % within, ms"),
+    )
+    for name, made in databases.items():
+        for processes, threads, batch in CLIENTS:
+            before = floor(folder)
+            found = appended(made(), processes, threads, batch)
+            synchronised = (before + floor(folder)) / 2
+            table.add(
+                *(name, f"{processes} × {threads}", batch, f"{found['appends']:,.0f}"),
+                *(f"{found['commits']:,.0f}", f"{synchronised:,.0f}"),
+                *(f"{found['appends'] / synchronised:.2f}", f"{found['median']:.2f}", f"{found['slow']:.1f}"),
+            )
+    return table
+
+
+def synchronised(databases: dict[str, Callable[[], str]], folder: Path) -> Table:
+    """Count what is asked of the disk during single appends."""
+    table = Table("Database", "Transactions", "fsync", "fdatasync", "At least one each")
+    if shutil.which("strace") is None:
+        table.add("strace is not installed", "", "", "", "")
+        return table
+    trace = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o"]
+    for name, made in {**databases, "SQLite, synchronous=NORMAL (control)": databases["SQLite"]}.items():
+        url, calls = made(), folder / "calls"
+        writer = [*_SELF, "write", url, "1", "1", "1e12", str(SINGLE)]
+        if "host=" in url:
+            # The server synchronises: its first process and all that it forks are followed.
+            postmaster = (Path(url.split("host=")[1]) / "data" / "postmaster.pid").read_text().split()[0]
+            follower = subprocess.Popen([*trace, str(calls), "-p", postmaster])
+            time.sleep(1)
+            ended = subprocess.run(writer, check=True, capture_output=True, input=b"begin")
+            follower.terminate()
+            follower.wait()
+        else:
+            changed = os.environ | ({"TRAIL_CONTROL": "1"} if "control" in name else {})
+            command = [*trace, str(calls), *writer]
+            ended = subprocess.run(command, check=True, capture_output=True, input=b"begin", env=changed)
+        commits = json.loads(ended.stdout.splitlines()[-1])["commits"]
+        said = calls.read_text(encoding="utf-8")
+        counts = [sum(f" {call}(" in line for line in said.splitlines()) for call in ("fsync", "fdatasync")]
+        control = "control" in name
+        said_so = ("no, as it should be" if control else False) if sum(counts) < commits else not control
+        table.add(name, commits, *counts, said_so)
+    return table
+
+
+def fresh(*given: str, core: bool = False) -> dict[str, Any]:
+    """Ask a process of its own."""
+    pinned = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] if core else []
+    ended = subprocess.run([*pinned, *_SELF, *given], check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def load(url: str, size: int) -> dict[str, Any]:
+    """Make a long trail."""
+    from tests.trail.bulk import load as load_at_once
+
+    begun = time.perf_counter()
+    load_at_once(url, size, patients=size // EACH)
+    return {"seconds": time.perf_counter() - begun}
+
+
+def verified(url: str, *more: str) -> dict[str, Any]:
+    """Run ``primum trail verify`` and give its seconds, start of Python included, and its peak memory."""
+    from primum.cli.main import run
+
+    status = run(["trail", "verify", url, "--lang", "en", *more])
+    # Not ru_maxrss: that of a process begins with that of the process that began it.
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+    seconds = time.time() - psutil.Process().create_time()
+    return {
+        "seconds": seconds,
+        "cpu": time.process_time(),
+        "peak": int(peak.split()[1]) / 1024,
+        "status": status,
+    }
+
+
+def history(url: str, patient: int) -> dict[str, Any]:
+    """Ask for all of one patient with proofs, and check them."""
+    from tests.trail.bulk import patient_number
+
+    from primum.trail.export import check_export, export_lines
+    from primum.trail.queries import Query
+    from primum.trail.store import Store
+
+    store, query = Store(url), Query(patient=patient_number(patient))
+    begun = time.perf_counter()
+    found = b"".join(export_lines(store, query))
+    taken = time.perf_counter() - begun
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "history.jsonl"
+        path.write_bytes(found)
+        begun = time.perf_counter()
+        records = check_export(path).records
+    return {"seconds": taken, "records": records, "checked": time.perf_counter() - begun}
+
+
+def forget(url: str) -> None:
+    """Let the operating system forget what it read of an SQLite file."""
+    if "://" not in url:
+        number = os.open(url, os.O_RDONLY)
+        os.fsync(number)
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(number)
+
+
+def long_trail(name: str, url: str, size: int, trails: Table, histories: Table) -> None:
+    """Make a long trail, verify it twice and ask for patients."""
+    loaded = fresh("load", url, str(size))["seconds"]
+    disk = f"{Path(url).stat().st_size / 1e9:.1f}" if "://" not in url else "–"
+    for how in ("first", "again"):
+        if how == "first":
+            forget(url)
+        found = fresh("verify", url, core=True)
+        _add_verified(trails, (name, f"{size:,}", f"{loaded:.0f}", disk, how), found)
+    if size <= MILLION:
+        _add_verified(
+            trails, (name, f"{size:,}", f"{loaded:.0f}", disk, "`--deep`"), fresh("deep", url, core=True)
+        )
+    for patient in (7, 0):
+        forget(url)
+        for how in ("first", "again"):
+            one = fresh("history", url, str(patient))
+            seconds = [f"{one[part]:.2f}" for part in ("seconds", "checked")]
+            histories.add(name, f"{size:,}", one["records"], how, *seconds, one["seconds"] < 1)
+
+
+def _add_verified(trails: Table, about: tuple[str, ...], found: dict[str, Any]) -> None:
+    if found["status"] != 0:
+        raise SystemExit("the long trail does not verify")
+    numbers = (f"{found['seconds']:.1f}", f"{found['cpu']:.1f}", f"{found['peak']:.0f}")
+    trails.add(*about, *numbers)
+
+
+def main() -> None:
+    """Measure everything; some fifteen minutes and 10 GB that are free again at the end."""
+    from sqlalchemy import create_engine, text
+    from tests.trail.postgres import server
+    from tests.trail.world import KEY
+
+    from primum.trail.log import Trail
+
+    trails = Table(
+        *("Database", "Records", "Loaded, s", "Size, GB", "Verification", "Seconds", "Of these CPU"),
+        "Peak memory, MiB",
+    )
+    histories = Table(
+        *("Database", "Records", "Of the patient", "Reading", "With proofs, s", "Checked, s", "Under 1 s")
+    )
+    count = iter(range(10**6))
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TRAIL_FOLDER")) as made, server() as address:
+        folder = Path(made)
+
+        def file() -> str:
+            url = str(folder / f"{next(count)}.db")
+            Trail.create(url, key=KEY)
+            return url
+
+        def database() -> str:
+            name = f"bench{next(count)}"
+            engine = create_engine(address.format("postgres"), isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                connection.execute(text(f"CREATE DATABASE {name}"))
+            engine.dispose()
+            return address.format(name)
+
+        def server_trail() -> str:
+            url = database()
+            Trail.create(url, key=KEY)
+            return url
+
+        databases = {"SQLite": file, "PostgreSQL": server_trail}
+        appends, calls = throughput(databases, folder), synchronised(databases, folder)
+        long_trail("SQLite", str(folder / "million.db"), MILLION, trails, histories)
+        long_trail("PostgreSQL", database(), MILLION, trails, histories)
+        long_trail("SQLite", str(folder / "long.db"), TEN_MILLION, trails, histories)
+    write_page("trail_bench", __doc__, appends, calls, trails, histories, notes=NOTES)
+
+
+NOTES = """The machine's two processors were shared with other work during this run, so that ratios tell more
+than absolute numbers. Sizes are with all indexes. Required of ten million records: at most 60 s on one core
+in at most 500 MB, and a history in under a second."""
+
+
+def _asked(what: str, *given: str) -> dict[str, Any]:
+    if what == "write":
+        url, threads, batch, seconds, most = given
+        return write(url, int(threads), int(batch), float(seconds), int(most))
+    if what == "load":
+        return load(given[0], int(given[1]))
+    if what == "history":
+        return history(given[0], int(given[1]))
+    return verified(given[0], *(["--deep"] if what == "deep" else []))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(_asked(*sys.argv[1:])))
+    else:
+        importlib.import_module("studies.trail_bench").main()
