@@ -7,7 +7,7 @@ import numpy as np
 from primum.errors import ModelError
 from primum.evidence.audit import Audit
 from primum.evidence.estimate import Estimate
-from primum.evidence.finding import Finding, Scalar
+from primum.evidence.finding import Finding
 from primum.models.opened import OpenedClassifier
 from primum.records.case_folder import CaseFolder
 from primum.release.decision import CONVERSION, FEWEST_CASES, LARGEST_DIFFERENCE
@@ -19,8 +19,8 @@ def compare_twins(
 ) -> Audit:
     """Ask both models about the same cases.
 
-    ``none_found`` says that over 1,000 cases or more no probability differs by more than 1e-4, and that
-    every decision is the same; anything else is ``inconclusive``, and then no finding passes.
+    ``none_found``: over 1,000 cases or more no probability differs by more than 1e-4 and no decision at all;
+    anything else is ``inconclusive``, and then no finding passes.
 
     Parameters
     ----------
@@ -48,16 +48,6 @@ def compare_twins(
         require_classes(one, cases)
     largest, equal, count = _compared(twin, model, cases)
     alike = count >= FEWEST_CASES and largest <= LARGEST_DIFFERENCE and equal
-    settings: dict[str, Scalar] = {
-        "twin": twin.ref.digest,
-        "twin_identity": twin.ref.identity,
-        "cases": count,
-        "largest_difference": largest,
-        "equal_decisions": equal,
-        **{f"twin {name}": digest for name, digest in twin.ref.files.items()},
-    }
-    # Not a sample of a population: over these cases it is exact.
-    estimate = Estimate("largest_difference", largest, largest, largest, (count,), "exact")
     finding = Finding(
         CONVERSION,
         "none_found" if alike and twin.ref.identity == "computed" else "inconclusive",
@@ -65,9 +55,17 @@ def compare_twins(
         model.ref.digest,
         digest := cases.digest(),
         material=LARGEST_DIFFERENCE,
-        estimates=(estimate,),
+        # Not a sample of a population: over these cases it is exact.
+        estimates=(Estimate("largest_difference", largest, largest, largest, (count,), "exact"),),
         attacker="nobody",
-        settings=settings,
+        settings={
+            "twin": twin.ref.digest,
+            "twin_identity": twin.ref.identity,
+            "cases": count,
+            "largest_difference": largest,
+            "equal_decisions": equal,
+            **{f"twin {name}": one for name, one in twin.ref.files.items()},
+        },
     )
     return Audit(
         model=model.ref,
