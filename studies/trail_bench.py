@@ -354,9 +354,14 @@ def main() -> None:
     shutil.rmtree(_KEPT)
 
 
-NOTES = """The machine's two processors were shared with other work during this run, so that ratios tell more
-than absolute numbers. Sizes are with all indexes. Required of ten million records: at most 60 s on one core
-in at most 500 MB, and a history in under a second."""
+NOTES = """The machine's two processors and its disk were shared with other work during this run, so that
+ratios tell more than absolute numbers. One client that waits for each record is slower than the floor,
+because a transaction is more than a write; sixteen who wait pass it, since one transaction takes them all.
+SQLite lets one process write at a time and the others look again after a pause: several processes gain little
+there, and the slowest wait long. They belong on PostgreSQL.
+
+Sizes are with all indexes. Required of ten million records: at most 60 s on one core in at most 500 MB, and a
+history in under a second. A load average above 1 beside it means that the core was shared, too."""
 
 
 def _asked(what: str, *given: str) -> dict[str, Any]:
