@@ -70,7 +70,7 @@ def as_word(text: str) -> str:
     Examples
     --------
     >>> as_word("error_rate"), as_word("a long story")[:12]
-    ('error_rate', 'sha256:d3bce')
+    ('error_rate', 'sha256:f9f7f')
     """
     return text if _WORD.fullmatch(text) else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
