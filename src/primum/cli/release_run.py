@@ -43,6 +43,20 @@ def add_running(app: typer.Typer) -> None:
             "auditor.pem"
         ),
     )(convert)
+    app.command(
+        "import-mlflow",
+        help=message(
+            "Register a version of a model of an MLflow registry: safetensors or ONNX.\n\n"
+            "Example: primum release import-mlflow chest 3 --from https://mlflow.example --card card.toml"
+        ),
+    )(import_mlflow)
+    app.command(
+        "export-mlflow",
+        help=message(
+            "Write a registered model, its card and findings to an MLflow registry.\n\n"
+            "Example: primum release export-mlflow chest:2 --into https://mlflow.example"
+        ),
+    )(export_mlflow)
 
 
 def seal(
@@ -140,6 +154,49 @@ def convert(
         sentence = message("The two answer alike: findings of the first pass to the second.")
     print(language.text(sentence))
     return 0 if alike else 3
+
+
+def import_mlflow(
+    name: Annotated[str, typer.Argument()],
+    version: Annotated[str, typer.Argument()],
+    address: Annotated[str, typer.Option("--from", help=message("Tracking address of MLflow."))],
+    card: Annotated[Path, typer.Option("--card", help=message("Release card, TOML or JSON."))],
+    key: release_options.OptionalKey = None,
+    registry: release_options.RegistryFolder = _HERE,
+    trail: release_options.TrailAddress = None,
+    by: release_options.By = None,
+    lang: options.Lang = None,
+) -> int:
+    """Register a model that MLflow keeps."""
+    from primum.release.mlflow_models import import_model
+
+    with release_options.opened(registry, trail) as one:
+        signing = release_options.private_key(key)
+        digest = import_model(one, address, name, version, card_file=card, by=by, key=signing)
+    print(Language(lang or preferred_language()).text("Registered: {digest}", digest=digest))
+    return 0
+
+
+def export_mlflow(
+    registered: release_options.Registered,
+    address: Annotated[str, typer.Option("--into", help=message("Tracking address of MLflow."))],
+    name: Annotated[
+        str | None, typer.Option("--name", help=message("Its name in MLflow; that of the card by default."))
+    ] = None,
+    registry: release_options.RegistryFolder = _HERE,
+    trail: release_options.TrailAddress = None,
+    by: release_options.By = None,
+    lang: options.Lang = None,
+) -> int:
+    """Write a model to MLflow."""
+    from primum.release.mlflow_models import export_model
+
+    with release_options.opened(registry, trail) as one:
+        model = one.find(registered)
+        version = export_model(one, model.digest, address, name=name, by=release_options.account(by))
+    language = Language(lang or preferred_language())
+    print(language.text("Exported: version {version} in MLflow.", version=version))
+    return 0
 
 
 def _show(audit: "Audit", out: Path, language: Language) -> None:

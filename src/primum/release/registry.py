@@ -35,7 +35,7 @@ from primum.release.shelf import FolderShelf, keep_name, write_durably
 from primum.release.standing import ModelStanding, Standing, card_of
 from primum.release.statement import moment
 from primum.release.trail_entry import entry_of
-from primum.trail.entry import Position, Recorder
+from primum.trail.entry import Entry, Position, Recorder
 
 SERVING: Final = "serving.json"
 _PENDING: Final = "pending.json"
@@ -215,6 +215,10 @@ class Registry:
                 raise
             self._carry_through(event, after, position)
             return after
+
+    def note(self, entry: Entry) -> Position:
+        """Write to the trail what changes nothing here, an export for one."""
+        return self._trail().append(entry)
 
     def repair(self) -> None:
         """Finish what a crash left, and write what is served again if it is not what the history says."""

@@ -42,10 +42,7 @@ def compare_twins(
     ModelError
         The models have other classes, or are one and the same.
     """
-    if twin.ref.digest == model.ref.digest:
-        raise ModelError("Both are the same model: a conversion compares a model with its twin.")
-    for one in (twin, model):
-        require_classes(one, cases)
+    _require_twins(twin, model, cases)
     largest, equal, count = _compared(twin, model, cases)
     alike = count >= FEWEST_CASES and largest <= LARGEST_DIFFERENCE and equal
     finding = Finding(
@@ -76,6 +73,13 @@ def compare_twins(
         findings=(finding,),
         context={"version": metadata.version("primum")},
     )
+
+
+def _require_twins(twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder) -> None:
+    if twin.ref.digest == model.ref.digest:
+        raise ModelError("Both are the same model: a conversion compares a model with its twin.")
+    for one in (twin, model):
+        require_classes(one, cases)
 
 
 def _compared(twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder) -> tuple[float, bool, int]:
