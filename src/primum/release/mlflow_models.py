@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from primum.errors import InputError, MachineError
-from primum.evidence.text import clean_text
+from primum.errors import InputError, MachineError, clean_text
 from primum.release.acts import require_intact
 from primum.release.intake import register
 from primum.release.registry import Registry
