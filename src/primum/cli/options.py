@@ -139,6 +139,8 @@ ARGUMENTS = {
     "kind": message("What to demonstrate."),
     "directory": message("Folder that an audit wrote."),
     "records": message("MEDS, OMOP or FHIR folder, or cases; train trains, tuning says when to stop."),
+    "name": message("Name of the model in MLflow."),
+    "version": message("Its version in MLflow."),
     "artefact": message("Folder of a model in safetensors or ONNX, or an .onnx file."),
     "registered": message("Beginning of a model's digest, six digits or more, or name:version of its card."),
     "of_model": message("One model, by its digest or name:version; all of them by default."),
