@@ -50,7 +50,7 @@ class Hospital:
             "--lang",
             lang,
         ]
-        words += [] if verb == "rotate" else ["--vault", self.vault]
+        words += [] if verb in ("rotate", "number") else ["--vault", self.vault]
         words += ["--trail", self.trail] if trail else []
         status = run([*words, *more])
         said = self.capsys.readouterr()
@@ -117,6 +117,20 @@ def test_from_a_scan_to_its_erasure(hospital: Hospital, monkeypatch: pytest.Monk
     ]  # fmt: skip
     assert "signals: 0" in hospital("purge", "--before", "2026-01-01")[1]
     assert hospital("purge", "--before", "2999-01-01")[0] == 2
+
+
+def test_all_that_the_trail_holds_about_a_patient(hospital: Hospital) -> None:
+    stored = hospital.put(PERSON)
+    who = "--patient-file", hospital.listed(PERSON)
+    reading = "--payload", stored, "--purpose", "care", "--out", str(hospital.folder / "read")
+    assert hospital("get", *reading)[0] == 0
+    status, number = hospital("number", *who, "--purpose", "art.15")
+    assert status == 0 and len(number) == 32
+    assert run(["trail", "show", hospital.trail, "--patient", number]) == 0
+    shown = hospital.capsys.readouterr().out
+    assert "purpose=care" in shown and "purpose=art.15 subject=number" in shown and "3 records." in shown
+    hospital.listed(OTHER)
+    assert hospital("number", *who, "--purpose", "art.15")[0] == 2
 
 
 def test_a_list_is_erased_and_the_unknown_are_counted(hospital: Hospital) -> None:

@@ -84,6 +84,7 @@ MANUAL = {
     "vault create": "vault.md",
     "vault forget": "vault.md",
     "vault get": "vault.md",
+    "vault number": "vault.md",
     "vault purge": "vault.md",
     "vault put": "vault.md",
     "vault rotate": "vault.md",

@@ -46,6 +46,11 @@ STATUS_HELP = message(
     "Count keys, payloads and signals, and say what is unfinished.\n\n"
     "Example: primum vault status --keys keys.db --vault vault.db --master-key file:master.key"
 )
+NUMBER_HELP = message(
+    "Print the random number by which the trail knows a patient, once the trail has been told who asks.\n\n"
+    "Example: primum vault number --keys keys.db --trail trail.db --master-key file:master.key "
+    "--purpose art.15 --patient-file - < identifier.txt"
+)
 PURGE_HELP = message(
     "Delete the signals whose date is past.\n\n"
     "Example: primum vault purge --keys keys.db --vault vault.db --trail trail.db "
@@ -234,6 +239,31 @@ def forget(
             all=len(people),
             places=", ".join(str(place + 1) for place in erased.unknown),
         )
+    return 0
+
+
+@vault_app.command("number", help=NUMBER_HELP)
+def number(
+    keys: Keys,
+    trail: TrailPlace,
+    master_key: Masters,
+    patient_file: PatientFile,
+    purpose: Annotated[str, typer.Option("--purpose", help=message("Why it is asked for, in a word."))],
+    by: By = None,
+    lang: options.Lang = None,
+) -> int:
+    """Print what `primum trail show` and `export` take for --patient."""
+    from primum.trail.entry import Entry
+    from primum.trail.vault.files import known, one_identifier
+    from primum.trail.vault.keys import KeyStore
+    from primum.trail.vault.masters import read_master
+
+    identifier = one_identifier(patient_file)
+    with closing(KeyStore(keys, *map(read_master, master_key))) as store, _recorder(trail) as recorder:
+        patient = known(store, identifier)
+        details = {"purpose": purpose, "subject": "number"}
+        recorder.append(Entry("access", account(by), patient=patient.patient, details=details))
+    print(patient.patient)
     return 0
 
 
