@@ -334,7 +334,7 @@ def test_another_policy_needs_the_quorum_of_the_one_in_force(tmp_path: Path) -> 
 def test_the_author_cannot_approve_nor_who_registered_with_a_key(tmp_path: Path) -> None:
     ward = Ward(tmp_path).begin(policy_text())
     folder = ward.model("a")
-    digest = register(ward.registry, folder, ward.card(authors=["ada"]), key=key_of("ben"))
+    digest = register(ward.registry, folder, ward.card(authors=["Ada"]), key=key_of("ben"))
     take_findings(
         ward.registry, ward.audit("audit", folder, clean()), key_of("house").public_key(), by="otto"
     )
@@ -388,6 +388,45 @@ def test_one_shadow_and_one_canary_at_a_time(tmp_path: Path) -> None:
     third = admitted(ward, "c", upto=("admit",))
     with pytest.raises(InputError, match="is shadow already"):
         acts.step(ward.registry, third, "shadow", key=key_of("otto"))
+
+
+def test_where_the_trail_refuses_no_registry_is_left(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    ward.trail.refuses = MachineError("The disk is full.")
+    with pytest.raises(MachineError):
+        ward.begin(policy_text())
+    assert not (tmp_path / "registry").exists()
+    ward.trail.refuses = None
+    assert ward.begin(policy_text()).registry.serving() == Serving()
+
+
+READER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from primum.release.registry import Registry
+
+registry = Registry(Path(sys.argv[2]))
+print("reading", flush=True)
+while len(registry.history()) < int(sys.argv[3]):
+    registry.serving()
+    Registry(Path(sys.argv[2])).serving()
+"""
+
+
+def test_who_reads_while_others_write_is_never_told_that_it_was_altered(tmp_path: Path) -> None:
+    ward = Ward(tmp_path).begin(policy_text())
+    admitted(ward, "a", upto=("admit", "shadow", "live"))
+    second = admitted(ward, "b", upto=("admit", "shadow"))
+    last = len(ward.registry.history()) + 24
+    arguments = [ROOT, str(tmp_path / "registry"), str(last)]
+    with subprocess.Popen([sys.executable, "-c", READER, *arguments], stdout=subprocess.PIPE) as reading:
+        assert reading.stdout is not None
+        reading.stdout.readline()
+        for turn in range(24):
+            share = 0.1 + 0.01 * turn
+            acts.step(ward.registry, second, "canary", key=key_of("otto"), share=share)
+        assert reading.wait() == 0
 
 
 def test_a_registry_is_made_in_a_new_folder_only(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.release.bench import ROLES, Bench, digest_of, fresh
 from tests.release.world import clean, finding, key_of, policy_text
 
 from primum.errors import InputError
-from primum.release.event import BallotCast, PolicyAdopted
+from primum.release.event import BallotCast, PolicyAdopted, Stepped
 from primum.release.statement import Statement, sign_statement
 from primum.release.states import ACTIONS, STATES, TABLE, Action, Actor, State, may_act
 
@@ -201,7 +201,9 @@ class Believed:
     live_once: bool = False
 
 
-POLICIES = (policy_text(), policy_text("# another\n"))
+# Findings grow old long before signatures do.
+AGES = "[findings]\nmax_age_days = 30\n"
+POLICIES = (policy_text(AGES), policy_text(AGES + "# another\n"))
 MEMBERS = ("ada", "ben")
 Moved = tuple[Bench, Believed]
 
@@ -234,17 +236,14 @@ def moves(bench: Bench, known: Believed) -> dict[str, Moved | None]:
         tried(f"{action} nobody", lambda action=action: bench.steps("a", action, by=None), again)
     if known.findings == 0:
         more = [*clean(), finding("equity.more", "descriptive")]
-        stale = replace(known, findings=1, valid=frozenset(), decided=False)
+        stale = replace(known, findings=1, valid=frozenset(), decided=False, days=0)
         tried("findings", lambda: bench.findings("a", more), stale)
     if known.policy == 0:
         stale = replace(known, policy=1, valid=frozenset(), decided=False)
         tried("policy", lambda: adopted(bench, POLICIES[1]), stale)
     if known.days == 0:
-        tried(
-            "a year passes",
-            lambda: bench.later(400),
-            replace(known, days=400, valid=frozenset(), decided=False),
-        )
+        old = replace(known, days=40, decided=False)
+        tried("a month passes", lambda: bench.later(40), old)
     return found
 
 
@@ -263,9 +262,11 @@ def test_no_path_leads_to_live_without_the_signatures(beside: bool) -> None:
     A forward step succeeds only when both members stand by the model as it is, by this test's own book; and
     it always succeeds then, where the table has it and findings are young.
     """
-    bench = fresh().live("other") if beside else fresh()
+    bench = fresh(POLICIES[0])
+    bench = bench.live("other") if beside else bench
     bench = bench.registers("a", authors=["mia", "cleo"]).findings("a", clean()).decides("a")
-    start = (bench, Believed(decided=True))
+    # Another policy in the one case, another live model in the other: both at once takes twice as long.
+    start = (bench, Believed(decided=True, policy=int(beside)))
     seen, waiting, live, tried = set(), deque([start]), 0, 0
     while waiting:
         bench, known = waiting.popleft()
@@ -298,6 +299,64 @@ def test_no_path_leads_to_live_without_the_signatures(beside: bool) -> None:
     assert live >= 1
     assert len(seen) > 100
     assert tried > 3000
+
+
+def test_old_findings_stop_a_model_that_everybody_signed() -> None:
+    bench = fresh(POLICIES[0]).ready("a").approved("a").steps("a", "admit").later(31)
+    with pytest.raises(InputError, match="2 of 3 rules fail"):
+        bench.steps("a", "shadow")
+    assert bench.findings("a", clean()).later(0).model("a").state == "approved"
+
+
+def test_a_step_names_the_decision_that_holds_now() -> None:
+    bench = fresh().ready("a").approved("a").later(1)
+    kept = bench.model("a").decisions[-1]
+    said = Statement(
+        "admit",
+        "otto",
+        "operator",
+        bench.date,
+        model=digest_of("a"),
+        policy=bench.standing.policy,
+        head=bench.standing.head,
+    )
+    step = Stepped(digest_of("a"), "admit", by=sign_statement(said, key_of("otto")), decision=kept)
+    with pytest.raises(InputError, match="another decision"):
+        bench.happens("step", step)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"head": "11" * 32},
+        {"action": "live"},
+        {"model": "11" * 32},
+        {"policy": "11" * 32},
+        {"share": 0.2},
+        {"role": "clinician"},
+        {"name": "ada"},
+    ],
+)
+def test_the_signature_of_a_step_serves_for_this_step_only(other: dict[str, Any]) -> None:
+    bench = fresh().ready("a").approved("a")
+    said = Statement(
+        "admit",
+        "otto",
+        "operator",
+        bench.date,
+        model=digest_of("a"),
+        policy=bench.standing.policy,
+        head=bench.standing.head,
+    )
+    decision = bench.model("a").decisions[-1]
+
+    def taken(statement: Statement) -> Stepped:
+        signed = sign_statement(statement, key_of("otto"))
+        return Stepped(digest_of("a"), "admit", by=signed, decision=decision)
+
+    with pytest.raises(InputError):
+        bench.happens("step", taken(replace(said, **other)))
+    assert bench.happens("step", taken(said)).model("a").state == "approved"
 
 
 def test_actions_are_those_of_the_table() -> None:

@@ -67,6 +67,11 @@ class Counted:
         return self.why == "counts"
 
 
+def is_author(name: str, authors: Collection[str]) -> bool:
+    """Tell whether somebody is among the authors, however a card spells capitals."""
+    return name.casefold() in {one.casefold() for one in authors}
+
+
 def action_of(phase: Phase) -> str:
     """Name the action that a signature for a phase states."""
     return "approve" if phase == "approved" else f"approve.{phase}"
@@ -131,7 +136,7 @@ def _why(
         ("unknown_key", holder is None),
         ("name_or_role", holder is not None and (said.name, said.role) != (holder.name, holder.role)),
         ("role", said.role not in policy.approval.roles),
-        ("author", said.name in subject.authors),
+        ("author", is_author(said.name, subject.authors)),
         ("model", said.model != subject.model),
         ("policy", said.policy != subject.policy),
         ("card", said.card != subject.card),

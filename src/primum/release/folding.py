@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
-from primum.release.approvals import Counted, has_quorum
+from primum.release.approvals import Counted, has_quorum, is_author
 from primum.release.evaluate import (
     evaluate,
 )
@@ -163,7 +163,7 @@ def _ballot(standing: Standing, body: BallotCast, event: Event, shelf: Shelf) ->
         raise InputError("This signature was counted before: each serves once.")
     if said.action == "revoke":
         return _revoked(standing, model, body.ballot, event, shelf)
-    if holder.name in model.authors and said.action != "reject":
+    if is_author(holder.name, model.authors) and said.action != "reject":
         raise InputError(
             "{name} is an author of the model and cannot approve it.", name=clean_text(holder.name)
         )

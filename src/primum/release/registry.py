@@ -17,6 +17,7 @@ trail again, because nobody can know whether it was. It bears the same digest in
 the trail says twice happened once. When the trail refuses, the event is withdrawn and nothing has changed.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -108,7 +109,12 @@ class Registry:
                 reason=error.strerror or type(error).__name__,
             ) from error
         registry = cls(folder, recorder, clock=clock)
-        registry.commit(by, lambda standing, date: ("policy", PolicyAdopted(registry.shelf.put(policy))))
+        try:
+            registry.commit(by, lambda standing, date: ("policy", PolicyAdopted(registry.shelf.put(policy))))
+        except PrimumError:
+            # Nothing was written in it yet that anybody could want.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return registry
 
     @property
@@ -144,18 +150,21 @@ class Registry:
         InputError
             The file that requests are routed by says something else, and nobody is writing.
         """
-        served = self.standing.serving()
         file = self.folder / SERVING
-        # Between history and file a writer may be at work, or have died: what is pending explains it.
-        if (self.folder / _PENDING).exists() or (not self._kept and not file.exists()):
-            return served
-        if Serving.read(file) != served and not (self.folder / _PENDING).exists():
-            raise InputError(
-                "{file} is not what the history of the registry says: it was altered, or copied in part. "
-                "primum release status --repair writes it again.",
-                file=SERVING,
-            )
-        return served
+        while True:
+            served, events = self.standing.serving(), len(self._kept)
+            # Between history and file a writer may be at work, or have died: what is pending explains it.
+            if (self.folder / _PENDING).exists() or Serving.read(file) == served:
+                return served
+            self._read_more()
+            # A writer may also have come and gone while the two were read.
+            if len(self._kept) == events and not (self.folder / _PENDING).exists():
+                break
+        raise InputError(
+            "{file} is not what the history of the registry says: it was altered, or copied in part. primum "
+            "release status --repair writes it again.",
+            file=SERVING,
+        )
 
     def find(self, said: str) -> ModelStanding:
         """Find a model by the beginning of its digest, or by ``name:version`` of its card.
@@ -282,9 +291,14 @@ class Registry:
                 ) from error
             self._kept.append(Kept(event, position))
             self._standing = after
-        files = {one.name for one in (self.folder / "history").glob("[0-9]*.json")}
-        beyond = sorted(name for name in files if name > self._file(len(self._kept)).name)
-        if beyond:
+        following = self._file(len(self._kept))
+        beyond = sorted(
+            one.name for one in (self.folder / "history").glob("[0-9]*.json") if one.name > following.name
+        )
+        if beyond and following.exists():
+            # Others wrote two or more meanwhile.
+            self._read_more()
+        elif beyond:
             raise InputError(
                 "{file} follows an event that is missing: copy the registry again, whole.",
                 file=f"history/{beyond[0]}",
