@@ -90,6 +90,25 @@ def test_what_was_retired_by_hand_or_lost_its_signatures_does_not_come_back(tmp_
     assert ward.registry.serving() == Serving(rolled_back=second)
 
 
+def test_who_was_reopened_and_retired_by_hand_does_not_come_back(tmp_path: Path) -> None:
+    ward = Ward(tmp_path).begin(policy_text())
+    first = admitted(ward, "a", upto=("admit", "shadow", "live"))
+    second = admitted(ward, "b", upto=("admit", "shadow", "canary", "live"))
+    for action in ("reopen", "retire"):
+        acts.step(ward.registry, first, action, key=key_of("otto"))  # type: ignore[arg-type]
+    acts.step(ward.registry, second, "roll_back", by="ward7", reason="wrong")
+    assert ward.registry.serving() == Serving(rolled_back=second)
+
+
+def test_a_live_model_that_ends_takes_its_canary_along(tmp_path: Path) -> None:
+    ward = Ward(tmp_path).begin(policy_text())
+    first = admitted(ward, "a", upto=("admit", "shadow", "live"))
+    second = admitted(ward, "b", upto=("admit", "shadow", "canary"))
+    acts.step(ward.registry, first, "retire", key=key_of("otto"))
+    assert ward.registry.serving() == Serving(rolled_back=second)
+    assert ward.trail.entries[-1].details["ends"] == second
+
+
 def test_a_revocation_ends_a_canary_and_warns_of_a_live_model(tmp_path: Path) -> None:
     ward = Ward(tmp_path).begin(policy_text())
     first = admitted(ward, "a", upto=("admit", "shadow", "live"))

@@ -9,15 +9,18 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
+from tests import tiny
 from tests.release.world import Ward, key_of, policy_text, public
 
 from primum.errors import InputError, ModelError, RecordsError
 from primum.evidence.audit import FINDINGS
 from primum.models.classifier_doors import open_classifier
+from primum.models.doors import open_model
 from primum.models.opened import OpenedClassifier
 from primum.records.case_folder import open_cases
 from primum.records.case_writer import write_cases
 from primum.records.cases import Cases
+from primum.records.histories import InMemory
 from primum.release import acts
 from primum.release.decision import converts
 from primum.release.intake import register, take_findings
@@ -25,6 +28,7 @@ from primum.release.test_sets import open_sealed, seal
 from primum.report.certificate import certificate
 from primum.report.language import Language
 from primum.workflows.certify import certify, write_certificate
+from primum.workflows.certify_records import certify_records
 from primum.workflows.conversion import compare_twins
 
 WEIGHTS = np.linspace(-1, 1, 12, dtype=np.float32)
@@ -299,3 +303,24 @@ def test_findings_of_the_weights_reach_the_graph_through_it(tmp_path: Path) -> N
     take_findings(ward.registry, tmp_path / "conversion", key_of("house").public_key(), by="otto")
     assert (tmp_path / "conversion" / FINDINGS).exists()
     assert not acts.decide(ward.registry, graph.ref.digest, by="otto").passed
+
+
+def test_a_model_of_histories_is_certified_by_its_loss(tmp_path: Path) -> None:
+    require = '[[require]]\ntest = "performance.loss"\nbound = "high"\nbelow = 50.0\ncertified = true\n'
+    ward = Ward(tmp_path).begin(policy_text(require=require))
+    patients = tiny.cohort(held_out=40, other=40)
+    other = InMemory((patients.pop("other"),))
+    tiny.records_folder(tmp_path / "test-set", patients)
+    tiny.model_folder(tmp_path / "model", tokenizer := tiny.tokenizer_of(other), other)
+    model = open_model(tmp_path / "model")
+    assert register(ward.registry, tmp_path / "model", ward.card()) == model.ref.digest
+    seal(ward.registry, tmp_path / "test-set", name="histories", key=key_of("sam"))
+    made = certify_records(ward.registry, model, tmp_path / "test-set", by="house")
+    (found,) = made.audit.findings
+    (loss,) = found.estimates
+    # Guessing among all tokens would lose this much.
+    assert 0 < loss.low < loss.value < loss.high < 3 * np.log(len(tokenizer.vocabulary))
+    assert made.uses == 1
+    write_certificate(tmp_path / "c", made.audit, language=Language("fr"), sign_key=key_of("house"))
+    digest, _ = take_findings(ward.registry, tmp_path / "c", key_of("house").public_key(), by="otto")
+    assert acts.decide(ward.registry, digest, by="otto").passed

@@ -11,7 +11,10 @@ from primum.cli import options, release_options
 from primum.report.language import Language, message, preferred_language
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from primum.evidence.audit import Audit
+    from primum.workflows.certify import Certified
 
 _HERE = Path("registry")
 TestSet = Annotated[Path, typer.Argument()]
@@ -30,7 +33,7 @@ def add_running(app: typer.Typer) -> None:
     app.command(
         "certify",
         help=message(
-            "Run a registered classifier on a sealed test set; the use is counted.\n\n"
+            "Run a registered model on a sealed test set; the use is counted.\n\n"
             "Example: primum release certify model/ test-set/ --out certificate/ --sign-key auditor.pem"
         ),
     )(certify)
@@ -96,29 +99,46 @@ def certify(
     lang: options.Lang = None,
 ) -> int:
     """Run a model on a certified test set."""
-    from primum.models.classifier_doors import open_classifier
-    from primum.workflows.certify import certify as run
     from primum.workflows.certify import write_certificate
     from primum.workflows.command import written_command
     from primum.workflows.outputs import refuse_full
 
     language, signing = Language(lang or preferred_language()), release_options.private_key(sign_key)
     refuse_full(out)
+    command = written_command(click.get_current_context().obj or [])
+    run = _certifier(model, test_set, factory=factory, positive=positive, threshold=threshold)
     with release_options.opened(registry, trail) as one:
-        made = run(
-            one,
-            open_classifier(model, factory=factory),
-            test_set,
-            by=release_options.account(by),
-            purpose=purpose,
-            positive=positive,
-            threshold=threshold,
-            command=written_command(click.get_current_context().obj or []),
-        )
+        made = run(one, by=release_options.account(by), purpose=purpose, command=command)
     write_certificate(out, made.audit, language=language, sign_key=signing)
     _show(made.audit, out, language)
     print(language.text("The test set has now served {count} times.", count=made.uses))
     return 0
+
+
+def _certifier(
+    model: str, test_set: Path, *, factory: str | None, positive: str | None, threshold: float | None
+) -> "Callable[..., Certified]":
+    """Open the model, and say how it is run on a test set of its kind."""
+    from functools import partial
+
+    from primum.errors import InputError
+    from primum.records.case_folder import is_cases
+
+    if is_cases(test_set):
+        from primum.models.classifier_doors import open_classifier
+        from primum.workflows.certify import certify as run
+
+        opened = open_classifier(model, factory=factory)
+        return partial(run, model=opened, test_set=test_set, positive=positive, threshold=threshold)
+    for option, given in (("--factory", factory), ("--positive", positive), ("--threshold", threshold)):
+        if given is not None:
+            raise InputError(
+                "{option} is for classifiers, and this is a model of records: leave it out.", option=option
+            )
+    from primum.models.doors import open_model
+    from primum.workflows.certify_records import certify_records
+
+    return partial(certify_records, model=open_model(model), test_set=test_set)
 
 
 def convert(

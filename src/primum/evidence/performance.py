@@ -1,11 +1,13 @@
 """How well a classifier does on a test set, in intervals, with the patient as the unit."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from primum.errors import InputError
 from primum.evidence.contrast import Frame, shown
@@ -79,6 +81,35 @@ def performance_findings(
         replace(frame.finding(test, settings), verdict="descriptive", estimates=tuple(estimates))
         for test, estimates in _estimates(answers, target, has)
     )
+
+
+def loss_finding(losses: ArrayLike, frame: Frame) -> Finding:
+    """Measure how well histories are foretold: mean over patients of each one's mean loss.
+
+    In nats a clinical token; lower is better, and 0 would be a model that knows what comes.
+
+    Parameters
+    ----------
+    losses : array_like, shape (n,)
+        One number a patient; NaN where there was nothing to foretell.
+    frame : Frame
+
+    Returns
+    -------
+    Finding
+        ``performance.loss``: the mean with Student's interval; ``not_applicable`` below 20 patients.
+    """
+    given = np.asarray(losses, np.float64)
+    known = given[np.isfinite(given)]
+    settings: dict[str, Scalar] = {"patients": len(given), "patients_scored": shown(len(known))}
+    draft = frame.finding("performance.loss", settings)
+    if len(known) < FEWEST:
+        reason = Message("too_few_patients", {"have": shown(len(known)), "needed": FEWEST})
+        return replace(draft, verdict="not_applicable", reasons=(reason,))
+    value = float(known.mean())
+    half = float(stdtrit(len(known) - 1, 0.975)) * float(known.std(ddof=1)) / math.sqrt(len(known))
+    estimate = Estimate("loss", value, value - half, value + half, (len(known),), "student-t")
+    return replace(draft, verdict="descriptive", estimates=(estimate,))
 
 
 def _settings(

@@ -30,6 +30,10 @@ NAMES = {
         message("1 is right; below it the model is too sure of itself."),
     ),
     "calibration_error": (message("Calibration error"), message("0 is right, higher is worse.")),
+    "loss": (
+        message("Loss, in nats a clinical event"),
+        message("How badly new histories are foretold. Lower is better."),
+    ),
     "largest_difference": (
         message("Largest difference of a probability"),
         message("Between the two files, over all cases. 0.0001 at most lets findings pass."),

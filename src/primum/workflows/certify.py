@@ -126,10 +126,21 @@ def _answers(
         for name in cases.splits()
         for shard in cases.split(name).shards()
     ]
-    if manifest_digest(files_of(cases.path)) != sealed.digest:
-        raise InputError("The test set changed while the model was run: copy the sealed files again.")
+    require_unchanged(manifest_digest(files_of(cases.path)), sealed)
     probabilities, labels, patients = (np.concatenate(column) for column in zip(*answered, strict=True))
     return probabilities, labels, patients
+
+
+def require_unchanged(digest: str, sealed: Seal) -> None:
+    """Refuse a test set that is no longer what was sealed, after the model was run on it.
+
+    Raises
+    ------
+    InputError
+        It changed.
+    """
+    if digest != sealed.digest:
+        raise InputError("The test set changed while the model was run: copy the sealed files again.")
 
 
 def write_certificate(
