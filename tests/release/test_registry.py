@@ -95,7 +95,7 @@ def test_who_was_reopened_and_retired_by_hand_does_not_come_back(tmp_path: Path)
     first = admitted(ward, "a", upto=("admit", "shadow", "live"))
     second = admitted(ward, "b", upto=("admit", "shadow", "canary", "live"))
     for action in ("reopen", "retire"):
-        acts.step(ward.registry, first, action, key=key_of("otto"))  # type: ignore[arg-type]
+        acts.step(ward.registry, first, action, key=key_of("otto"))
     acts.step(ward.registry, second, "roll_back", by="ward7", reason="wrong")
     assert ward.registry.serving() == Serving(rolled_back=second)
 
