@@ -211,15 +211,20 @@ def test_patients_of_different_shares_are_never_compared() -> None:
     assert test.log_e_value == pytest.approx(0, abs=1e-9)
 
 
-def test_the_smallest_of_too_many_strata_is_forgotten() -> None:
+def test_what_is_left_of_old_strata_makes_room_for_those_still_fed() -> None:
     test = SequentialTest.begin("shares")
-    for stratum in range(MOST_STRATA):
-        for _ in range(2 + (stratum != 5)):
-            test = test.add(0, tested=True, stratum=str(stratum))
-    test = test.add(1, tested=True, stratum="new")
-    assert test.waiting.keys() == {*map(str, range(MOST_STRATA)), "new"} - {"5"}
-    assert test.sound
-    assert test.seen.tested == 3 * MOST_STRATA
+    for stratum in range(3 * MOST_STRATA):
+        for _ in range(SHARES_BLOCK - 1):
+            test = test.add(0, tested=True, stratum=f"old {stratum:02}")
+        assert test.sound
+    assert test.steps == 0
+    assert test.waiting.keys() == {f"old {stratum}" for stratum in range(2 * MOST_STRATA, 3 * MOST_STRATA)}
+    # As many as can wait, fed by turns: all of them fill.
+    for number in range(SHARES_BLOCK * MOST_STRATA):
+        test = test.add(0, tested=True, stratum=f"new {number % MOST_STRATA}")
+        assert len(test.waiting) <= MOST_STRATA
+    assert test.steps == MOST_STRATA
+    assert not test.waiting
 
 
 @pytest.mark.parametrize("value", [0.5, -1, 2, math.nan])

@@ -2,27 +2,22 @@
 
 import json
 import math
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.report.messages import spoken
+from studies.canary import ALPHA, KINDS, alarm, path, same
 
-from primum.errors import InputError, MachineError
+from primum.errors import InputError
 from primum.evidence.finding import Finding
 from primum.release.canary import Canary
-from primum.release.canary_file import CanaryFile
 from primum.release.canary_words import SENTENCES
-from primum.release.outcomes import STREAMS, Outcome, Stream, Watch, brier_score
+from primum.release.outcomes import STREAMS, WEIGHTS, Outcome, Stream, Watch, brier_score
 
-LIVE, CANARY, KEY = "11" * 32, "22" * 32, b"k" * 32
+LIVE, CANARY = "11" * 32, "22" * 32
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def begun(watch: Watch | None = None) -> Canary:
@@ -84,10 +79,6 @@ def test_each_stream_rolls_back_on_its_own_harm_and_says_so(stream: Stream) -> N
         SENTENCES[said.code].format(**said.parameters)
 
 
-def test_every_sentence_can_be_translated() -> None:
-    assert {*SENTENCES.values()} <= spoken().keys()
-
-
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("worse", [0.0, 0.3])
 def test_a_restart_at_any_step_changes_nothing(seed: int, worse: float) -> None:
@@ -100,6 +91,48 @@ def test_a_restart_at_any_step_changes_nothing(seed: int, worse: float) -> None:
         assert broken.as_bytes() == whole.as_bytes()
     assert len(whole.as_bytes()) < 4000
     assert said.roll_back == (worse > 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_study_simulates_what_the_canary_does(seed: int) -> None:
+    shares = np.repeat([0.1, 0.3, 0.5], 100)
+    made = same(np.random.default_rng([96, seed]), share=shares, rate=0.1, worse=0.4, patients=300, late=True)
+    for stream, (arms, values, routed) in made.items():
+        canary, ended = begun(), math.inf
+        for number, (arm, value, share) in enumerate(
+            zip(arms.tolist(), values.tolist(), routed.tolist(), strict=True), start=1
+        ):
+            known = {
+                "error_rate": {"error": value == 1},
+                "refusals": {"refused": value == 1},
+                "agreement": {"disagreed": value == 1},
+                "latency": {"latency_ms": 1000 + value},
+                "calibration": {"brier": value},
+            }[stream]
+            decision = canary.observe(Outcome("canary" if arm else "live", share, **known))
+            ended = min(ended, number if decision.roll_back else math.inf)
+        assert ended == alarm(KINDS[stream], (arms, values, routed), alpha=ALPHA * WEIGHTS[stream])
+        assert (stream == "error_rate") == (ended < math.inf)
+        if ended == math.inf:
+            said = path(KINDS[stream], arms, values, routed)[1][-1]
+            assert canary.state.tests[stream].log_e_value == pytest.approx(said, abs=1e-9)
+
+
+def test_the_page_says_what_the_code_and_the_study_say() -> None:
+    page, study = (DOCS / name for name in ("canary.md", "studies/canary.md"))
+    told, measured = page.read_text(encoding="utf-8"), study.read_text(encoding="utf-8").replace(",", "")
+    for stream, part in WEIGHTS.items():
+        assert re.search(rf"^\| `{stream}` \|.*\| {f'{part:g}'.lstrip('0')} \|$", told, re.MULTILINE)
+        assert f"{Watch().threshold(stream):.3g}" in told  # type: ignore[arg-type]
+    delays = told.split("## How long it takes")[1].split("## What it cannot see")[0]
+    figures = [number.replace(",", "") for number in re.findall(r"(?<![\d,.])\d[\d,]{2,}", delays)]
+    assert len(figures) > 30
+    assert [one for one in figures if f" {one} " not in measured and one not in ("5001",)] == []
+    for number in ("182", "957", "398", "19"):
+        assert number in told.split()
+        assert f"| {number} |" in measured
+    assert "3,973" in told
+    assert "| 3973 |" in measured
 
 
 def test_once_rolled_back_it_stays_and_counts_no_more() -> None:
@@ -142,6 +175,17 @@ def test_patients_who_come_often_count_once() -> None:
         rolled, everything = rolled + once.decision.roll_back, everything + always.decision.roll_back
     assert rolled <= 1
     assert everything >= 3
+
+
+@pytest.mark.parametrize(("share", "period"), [(0.1, 0), (0.5, 1)])
+def test_patients_of_different_shares_or_periods_are_not_compared(share: float, period: int) -> None:
+    canary = begun()
+    for _ in range(200):
+        canary.observe(Outcome("canary", 0.5, error=True, brier=1.0))
+        decision = canary.observe(Outcome("live", share, error=False, brier=0.0, period=period))
+    assert not decision.roll_back
+    assert canary.state.tests["error_rate"].steps == 20
+    assert canary.state.tests["calibration"].steps == 50
 
 
 def test_a_harmful_finding_rolls_back_at_once() -> None:
@@ -244,77 +288,3 @@ def test_a_state_that_was_altered_is_refused(where: tuple[str | int, ...], value
 def test_what_is_no_state_is_refused(content: bytes) -> None:
     with pytest.raises(InputError, match=r"canary\.json"):
         Canary.from_bytes(content)
-
-
-def test_the_file_counts_each_patient_once_in_each_stream(tmp_path: Path) -> None:
-    file = CanaryFile.begin(tmp_path / "canary", begun(), key=KEY)
-    file.observe(b"one", Outcome("live", 0.5, refused=False))
-    file.observe(b"one", Outcome("live", 0.5, refused=True, error=True))
-    canary = CanaryFile(tmp_path / "canary", key=KEY).observe(b"two", Outcome("canary", 0.5, error=False))
-    errors, refusals = canary.state.tests["error_rate"].seen, canary.state.tests["refusals"].seen
-    assert (errors.tested, errors.reference, errors.reference_sum) == (1, 1, 1)
-    assert (refusals.tested, refusals.reference, refusals.reference_sum) == (0, 1, 0)
-    assert b"one" not in (tmp_path / "canary").read_bytes()
-    assert (tmp_path / "canary").stat().st_mode & 0o077 == 0
-    assert file.report(Finding("x", "leak", True, CANARY, "33")).decision.roll_back
-    assert file.observe(b"three", Outcome("live", 0.5, error=False)).decision.reason == "harmful_finding"
-    assert file.read().decision.roll_back
-
-
-def test_the_file_names_what_is_wrong_with_it(tmp_path: Path) -> None:
-    path = tmp_path / "canary"
-    with pytest.raises(InputError, match="no canary"):
-        CanaryFile(path, key=KEY)
-    path.write_bytes(b"something else, long enough to be looked at" * 50)
-    with pytest.raises(InputError, match="no canary"):
-        CanaryFile(path, key=KEY).read()
-    with pytest.raises(InputError, match="already"):
-        CanaryFile.begin(path, begun(), key=KEY)
-    with pytest.raises(MachineError):
-        CanaryFile.begin(tmp_path / "missing" / "canary", begun(), key=KEY)
-    CanaryFile.begin(tmp_path / "other", begun(), key=KEY)
-    connection = sqlite3.connect(tmp_path / "other")
-    connection.execute("UPDATE canary SET state = ?", (b"{}",))
-    connection.commit()
-    connection.close()
-    with pytest.raises(InputError, match="other"):
-        CanaryFile(tmp_path / "other", key=KEY).read()
-
-
-FEEDER = """
-import sys
-from pathlib import Path
-from primum.release.canary_file import CanaryFile
-from primum.release.outcomes import Outcome
-file, start = CanaryFile(Path(sys.argv[1]), key=b"k" * 32), int(sys.argv[2])
-for number in range(start, start + int(sys.argv[3])):
-    file.observe(b"%d" % number, Outcome("live", 0.5, error=number % 3 == 0))
-"""
-
-
-def test_a_process_that_is_killed_counts_wholly_or_not(tmp_path: Path) -> None:
-    path = tmp_path / "canary"
-    file = CanaryFile.begin(path, begun(), key=KEY)
-    for turn in range(2):
-        before = file.read().state.tests["error_rate"].seen.reference
-        child = subprocess.Popen([sys.executable, "-c", FEEDER, str(path), str(turn * 10**6), "1000000"])
-        while file.read().state.tests["error_rate"].seen.reference < before + 20:
-            time.sleep(0.01)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        connection = sqlite3.connect(path)
-        (patients,) = connection.execute("SELECT count(*) FROM counted").fetchone()
-        connection.close()
-        assert file.read().state.tests["error_rate"].seen.reference == patients
-
-
-def test_two_processes_feed_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "canary"
-    file = CanaryFile.begin(path, begun(), key=KEY)
-    # Their patients overlap: 0 to 59, and 30 to 89.
-    children = [
-        subprocess.Popen([sys.executable, "-c", FEEDER, str(path), str(start), "60"]) for start in (0, 30)
-    ]
-    assert [child.wait() for child in children] == [0, 0]
-    seen = file.read().state.tests["error_rate"].seen
-    assert (seen.reference, seen.reference_sum) == (90, 30)

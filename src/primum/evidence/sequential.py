@@ -163,12 +163,16 @@ def log_e_values(log_factors: ArrayLike) -> FloatArray:
 
 @dataclass(frozen=True)
 class Block:
-    """How many patients, and the sum of their values, in either group."""
+    """How many patients, and the sum of their values, in either group.
+
+    `last` is, of a block not yet full, how many patients the test had seen when one last joined the block.
+    """
 
     tested: int = 0
     reference: int = 0
     tested_sum: float = 0.0
     reference_sum: float = 0.0
+    last: int = 0
 
     def joined(self, value: float, *, tested: bool) -> "Block":
         """With one patient more."""
@@ -263,8 +267,9 @@ class SequentialTest:
         if block.tested + block.reference == _size(self.kind):
             return self._multiplied(_block_log_factors(self.kind, block), waiting, seen)
         if len(waiting) >= MOST_STRATA:
-            # Whom to forget follows from counts and names only, never from an outcome.
-            waiting.pop(min(waiting, key=lambda name: (waiting[name].tested + waiting[name].reference, name)))
+            # What was left of strata that are over goes first; strata still fed must have time to fill.
+            waiting.pop(min(waiting, key=lambda name: (waiting[name].last, name)))
+        block = replace(block, last=seen.tested + seen.reference)
         return replace(self, waiting={**waiting, stratum: block}, seen=seen)
 
     def _multiplied(self, factors: FloatArray, waiting: Mapping[str, Block], seen: Block) -> "SequentialTest":
@@ -300,6 +305,7 @@ class SequentialTest:
             and all(0 <= one.tested_sum <= one.tested for one in blocks)
             and all(0 <= one.reference_sum <= one.reference for one in blocks)
             and all(0 < one.tested + one.reference < size for one in self.waiting.values())
+            and all(0 <= one.last <= self.seen.tested + self.seen.reference for one in blocks)
             and (
                 self.kind == "means"
                 or all(one.tested_sum % 1 == one.reference_sum % 1 == 0 for one in blocks)

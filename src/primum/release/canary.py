@@ -22,7 +22,9 @@ final only when the patient never comes back. Whoever feeds the canary says whic
 for the first time; :class:`primum.release.canary_file.CanaryFile` keeps that on disk.
 
 **Order.** Patients count in the order in which their outcomes become known, late or not, whatever the order
-in which they came. That is valid as long as *when* an outcome becomes known does not depend on who answered.
+in which they came. Where labels of one arm come later than those of the other, patients of different times
+would meet: then give each outcome the period in which its case was routed, and only those of one period are
+compared.
 
 **Share.** The share may change at any time: patients routed at different shares are never compared.
 """
@@ -150,11 +152,11 @@ class Canary:
             return self.decision
         if outcome.arm not in get_args(Arm) or not 0 <= outcome.share <= 1:
             raise InputError("An outcome is of the live model or the canary, at a share between 0 and 1.")
-        tests = {**self.state.tests}
+        tests, stratum = {**self.state.tests}, f"{float(outcome.share)!r} {outcome.period:d}"
         for stream, value in outcome.values(self.state.watch).items():
             if stream in first:
                 tested = outcome.arm == "canary" or _KINDS[stream] == "bound"
-                tests[stream] = tests[stream].add(value, tested=tested, stratum=repr(float(outcome.share)))
+                tests[stream] = tests[stream].add(value, tested=tested, stratum=stratum)
         self.state = replace(self.state, tests=tests)
         decision = _nearest(self.state)
         if decision.roll_back:

@@ -77,7 +77,11 @@ class Outcome:
     arm : {"live", "canary"}
         Who answered the patient.
     share : float
-        Share of the canary when the case was routed, between 0 and 1.
+        Share of the canary when the case was routed, between 0 and 1; 0 before the canary began.
+    period : int
+        When the case was routed: the number of the week, or of any period of some hundreds of patients.
+        Patients of different periods are not compared. Always 0: all are, in the order in which outcomes
+        become known.
     error : bool or None
         The answer was wrong, by the label that came.
     refused : bool or None
@@ -97,6 +101,7 @@ class Outcome:
     disagreed: bool | None = None
     latency_ms: float | None = None
     brier: float | None = None
+    period: int = 0
 
     def values(self, watch: Watch) -> dict[Stream, float]:
         """Tell what each stream sees of it, higher is worse; nothing of what is not known."""
