@@ -17,6 +17,7 @@ from primum.release.canary import Canary
 from primum.release.outcomes import Outcome
 from primum.release.registry import Registry
 from primum.release.routing import route
+from primum.release.standing import policy_of
 from primum.trail.log import Trail
 
 PEOPLE = dict(ada="clinician", ben="data_protection", cleo="engineering", otto="operator", sam="data_steward")
@@ -77,11 +78,8 @@ def release(here: Path, version: str, weights: np.ndarray, last: str) -> None:
     """Take one model from its folder to `last`."""
     folder, name = model(here / f"model-{version}", weights), f"signals:{version}"
     card = here / f"card-{version}.toml"
-    card.write_text(
-        f'name = "signals"\nversion = "{version}"\nauthors = ["mia"]\nlicence = "Apache-2.0"\n'
-        'intended_use = "Invented patients; a demonstration."\n',
-        encoding="utf-8",
-    )
+    said = f'name = "signals"\nversion = "{version}"\nauthors = ["mia"]\nlicence = "Apache-2.0"\n'
+    card.write_text(said + 'intended_use = "Invented patients; a demonstration."\n', encoding="utf-8")
     place = ("--registry", here / "registry", "--trail", here / "trail.db")
     primum("release", "register", folder, "--card", card, *place)
     audit, certificate = here / f"audit-{version}", here / f"certificate-{version}"
@@ -125,7 +123,8 @@ def watch(here: Path) -> None:
     with Trail(str(here / "trail.db")) as trail:
         registry = Registry(here / "registry", trail)
         served = registry.serving()
-        canary = Canary.begin(live=str(served.live), canary=str(served.canary))
+        watch = policy_of(registry.standing, registry.shelf).canary.watch()
+        canary = Canary.begin(live=str(served.live), canary=str(served.canary), watch=watch)
         for _ in range(5000):
             arm = route(registry.serving(), random.bytes(16), key=key)
             wrong = bool(random.random() < (0.45 if arm == "canary" else 0.15))

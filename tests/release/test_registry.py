@@ -15,6 +15,7 @@ from tests.release.world import Ward, clean, finding, key_of, policy_text, publi
 from primum.errors import InputError, MachineError, PrimumError
 from primum.evidence.canonical import canonical_bytes
 from primum.release import acts
+from primum.release.against_trail import compare
 from primum.release.event import Stepped
 from primum.release.intake import register, take_findings
 from primum.release.registry import Registry
@@ -151,6 +152,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from tests.release.world import Ward, Remembered, Time, key_of
 from primum.release import acts
+from primum.release.against_trail import compare
 from primum.release.registry import Registry
 
 class Dies(Remembered):
@@ -207,6 +209,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from tests.release.world import Remembered, Time
 from primum.release import acts
+from primum.release.against_trail import compare
 from primum.release.registry import Registry
 
 registry = Registry(Path(sys.argv[2]), Remembered(), clock=Time())
@@ -314,6 +317,19 @@ def _spoil(document: dict[str, object], chance: random.Random) -> None:
             )
             return
         place = place[key]
+
+
+def test_the_trail_shows_what_was_cut_off_and_forgives_what_it_has_twice(tmp_path: Path) -> None:
+    ward, _ = ready(tmp_path)
+    history = ward.registry.history()
+    written = [(0, number, str(one.details["event"])) for number, one in enumerate(ward.trail.entries)]
+    assert compare(history, written).agrees
+    # Carried through after a crash, an event is there twice; the registry knows the second place.
+    assert compare(history, [*written, (0, len(written), written[-1][2])]).agrees
+    assert compare(history[:-2], written).lost == (len(written) - 2, len(written) - 1)
+    assert compare(history, written[:-1]).missing == (history[-1].event.number,)
+    swapped = [*written[:-2], (0, len(written) - 2, written[-1][2]), (0, len(written) - 1, written[-2][2])]
+    assert compare(history, swapped).missing == (history[-2].event.number, history[-1].event.number)
 
 
 def test_models_are_found_by_digest_or_name(tmp_path: Path) -> None:

@@ -364,5 +364,32 @@ def test_the_signature_of_a_step_serves_for_this_step_only(other: dict[str, Any]
     assert bench.happens("step", taken(said)).model("a").state == "approved"
 
 
+def test_a_signature_is_not_counted_a_second_time() -> None:
+    bench = fresh().ready("a")
+    signed = BallotCast(digest_of("a"), bench.ballot("a", "ada"))
+    bench = bench.happens("ballot", signed).casts("a", "ben").casts("a", "ada", "revoke")
+    with pytest.raises(InputError, match="counted before"):
+        bench.happens("ballot", signed)
+    with pytest.raises(InputError, match="too few approvals"):
+        bench.steps("a", "admit")
+
+
+def test_signatures_for_a_policy_do_not_serve_again_when_an_older_one_comes_back() -> None:
+    lax = policy_text().replace(b"quorum = 2", b"quorum = 1")
+    bench = fresh()
+    digest = bench.shelf.put(lax)
+    old = []
+    for who in MEMBERS:
+        said = Statement("adopt", who, ROLES[who], bench.date, policy=bench.standing.policy, subject=digest)
+        old.append(BallotCast("", sign_statement(said, key_of(who))))
+        bench = bench.happens("ballot", old[-1])
+    bench = bench.later(1).happens("policy", PolicyAdopted(digest))
+    bench = adopted(bench.later(1), policy_text(), "ada")
+    for one in old:
+        bench = bench.happens("ballot", one)
+    with pytest.raises(InputError, match="2 persons must adopt it"):
+        bench.happens("policy", PolicyAdopted(digest))
+
+
 def test_actions_are_those_of_the_table() -> None:
     assert {action for _, action in TABLE} == set(get_args(Action))
