@@ -12,16 +12,16 @@ and after a restart. A file that is missing or cannot be read serves nobody.
 import hmac
 import os
 import re
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from primum.errors import InputError, MachineError, clean_text
+from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
 from primum.evidence.documents import Misfit, decode, load_object
 from primum.release.outcomes import Arm
+from primum.release.shelf import write_durably
 
 SCHEMA: Final = "1.0"
 FEWEST_KEY_BYTES: Final = 32
@@ -99,22 +99,7 @@ class Serving:
         MachineError
             The file cannot be written; the old content is still there.
         """
-        temporary = ""
-        try:
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(canonical_bytes(self))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-            _keep_name(path.parent)
-        except OSError as error:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
-            raise MachineError(
-                "{file} cannot be written: look at the disk; what was served before still is.",
-                file=clean_text(path),
-            ) from error
+        write_durably(path, canonical_bytes(self))
 
     @classmethod
     def read(cls, path: Path) -> "Serving":
@@ -134,18 +119,6 @@ class Serving:
                 key=clean_text(error),
             ) from error
         return served
-
-
-def _keep_name(folder: Path) -> None:
-    """Make the new name durable where a folder can be opened, which is not everywhere."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ServingFile:
