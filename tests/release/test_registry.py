@@ -101,6 +101,24 @@ def test_who_was_reopened_and_retired_by_hand_does_not_come_back(tmp_path: Path)
     assert ward.registry.serving() == Serving(rolled_back=second)
 
 
+def test_a_model_that_was_rolled_back_may_come_again_with_new_signatures(tmp_path: Path) -> None:
+    ward = Ward(tmp_path).begin(policy_text())
+    first = admitted(ward, "a", upto=("admit", "shadow", "live"))
+    second = admitted(ward, "b", upto=("admit", "shadow", "canary"))
+    acts.step(ward.registry, second, "roll_back", by="ward7", reason="wrong")
+    acts.step(ward.registry, second, "reopen", key=key_of("otto"))
+    with pytest.raises(InputError, match="too few approvals"):
+        acts.step(ward.registry, second, "admit", key=key_of("otto"))
+    ward.time.pass_days(1)
+    acts.decide(ward.registry, second, by="otto")
+    for who in ("ada", "cleo"):
+        acts.cast(ward.registry, second, "approve", key=key_of(who))
+    for action in ("admit", "shadow"):
+        acts.step(ward.registry, second, action, key=key_of("otto"))
+    acts.step(ward.registry, second, "canary", key=key_of("otto"), share=0.1)
+    assert ward.registry.serving() == Serving(live=first, canary=second, share=0.1)
+
+
 def test_a_live_model_that_ends_takes_its_canary_along(tmp_path: Path) -> None:
     ward = Ward(tmp_path).begin(policy_text())
     first = admitted(ward, "a", upto=("admit", "shadow", "live"))
