@@ -354,14 +354,14 @@ def main() -> None:
     shutil.rmtree(_KEPT)
 
 
-NOTES = """The machine's two processors and its disk were shared with other work during this run, so that
-ratios tell more than absolute numbers. One client that waits for each record is slower than the floor,
-because a transaction is more than a write; sixteen who wait pass it, since one transaction takes them all.
-SQLite lets one process write at a time and the others look again after a pause: several processes gain little
-there, and the slowest wait long. They belong on PostgreSQL.
+NOTES = """Nothing else ran on the machine's two processors during this run: lines differ by the number
+of clients and not by the neighbours. One client that waits for each record is slower than the floor,
+because a transaction is more than a write; many who wait come near it or pass it, since one transaction takes
+them all. SQLite lets one process write at a time and the others look again after a pause: several processes
+gain little there, and the slowest wait long. They belong on PostgreSQL.
 
 Sizes are with all indexes. Required of ten million records: at most 60 s on one core in at most 500 MB, and a
-history in under a second. A load average above 1 beside it means that the core was shared, too."""
+history in under a second. A load average well above 1 beside it means that the core was shared."""
 
 
 def _asked(what: str, *given: str) -> dict[str, Any]:

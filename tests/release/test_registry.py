@@ -16,7 +16,7 @@ from primum.errors import InputError, MachineError, PrimumError
 from primum.evidence.canonical import canonical_bytes
 from primum.release import acts
 from primum.release.against_trail import compare
-from primum.release.event import Stepped
+from primum.release.event import Registered, Stepped
 from primum.release.intake import register, take_findings
 from primum.release.registry import Registry
 from primum.release.routing import Serving, ServingFile
@@ -301,6 +301,19 @@ def test_a_release_forged_into_the_history_cannot_be_opened(tmp_path: Path, acti
     file = tmp_path / "registry" / "history" / f"{forged.number:08d}.json"
     file.write_bytes(canonical_bytes({"event": forged, "position": last.position}))
     with pytest.raises(InputError, match=rf"history/{file.name} holds what could not happen"):
+        Registry(tmp_path / "registry")
+
+
+def test_a_model_cannot_be_given_other_files_by_its_digest(tmp_path: Path) -> None:
+    ward = Ward(tmp_path).begin(policy_text())
+    register(ward.registry, ward.model("a"), ward.card())
+    last = ward.registry.history()[-1]
+    assert isinstance(last.event.body, Registered)
+    other = {**last.event.body.files, "model.onnx": "0" * 64}
+    forged = replace(last.event, body=replace(last.event.body, files=other))
+    file = tmp_path / "registry" / "history" / f"{forged.number:08d}.json"
+    file.write_bytes(canonical_bytes({"event": forged, "position": last.position}))
+    with pytest.raises(InputError, match="gives a model other files"):
         Registry(tmp_path / "registry")
 
 

@@ -12,7 +12,6 @@ from primum.errors import InputError
 from primum.evidence.estimate import Estimate
 
 FloatArray = NDArray[np.float64]
-_EXACT_SMALLER_GROUP = 8
 _EXACT_PAIRS = 2_500
 
 

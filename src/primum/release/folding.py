@@ -12,10 +12,9 @@ from typing import Any, Final
 
 from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
+from primum.evidence.identity import manifest_digest
 from primum.release.approvals import Counted, has_quorum, is_author
-from primum.release.evaluate import (
-    evaluate,
-)
+from primum.release.evaluate import evaluate
 from primum.release.event import (
     SCHEMA,
     BallotCast,
@@ -106,7 +105,7 @@ def _registered(standing: Standing, body: Registered, event: Event, shelf: Shelf
     fresh = ModelStanding(body.model, body.card, body.files, frozenset(), frozenset(), since=event.date)
     model = replace(known or fresh, card=body.card)
     card = card_of(model, shelf)
-    if known is not None and known.files != body.files:
+    if manifest_digest(body.files) != body.model:
         raise InputError("Event {number} of the registry gives a model other files.", number=event.number)
     if card.parent == body.model:
         raise InputError("The card names the model as its own parent: name the one that it changes.")

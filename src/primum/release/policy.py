@@ -5,7 +5,6 @@ intervals; there is no way to set one on a point estimate.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
@@ -15,8 +14,6 @@ from primum.release.outcomes import WEIGHTS, Watch
 
 Phase = Literal["approved", "shadow", "canary", "live"]
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
-_WORD: Final = re.compile(r"[\w.:@/+=-]{1,256}", re.ASCII)
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)

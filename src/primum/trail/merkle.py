@@ -14,7 +14,6 @@ from hashlib import sha256
 from typing import Final
 
 BLOCK: Final = 256
-_LEVEL: Final = 8
 EMPTY: Final = sha256(b"").digest()
 
 

@@ -37,8 +37,6 @@ from primum.workflows.confidential_table import KeptTable
 CONFIDENTIAL = "confidential"
 SCORES, CURVES, CANARIES, KEPT = "scores.parquet", "curves.parquet", "canaries.parquet", "measurements.json"
 _MOST_STRATA = 10_000
-# No score is near it, and what statistics make of it, a square say, is still a number.
-_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
