@@ -1,6 +1,7 @@
 """Appending: durable together, by many at once, in order, refused with a sentence, and never undone."""
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from tests.trail.changes import PUBLIC
 from tests.trail.world import KEY, entry
 
 from primum.errors import MachineError
-from primum.trail import chain
+from primum.trail import chain, verification
 from primum.trail.entry import Entry
 from primum.trail.export import last_head
 from primum.trail.log import Trail, attended
@@ -100,8 +101,10 @@ def test_threads_and_processes_append_to_two_shards_at_once(url: str) -> None:
     assert ended.returncode == 0, ended.stderr
     first, second = json.loads(ended.stdout)
     each = processes * threads * appends // 2
-    assert (first, second) == (list(range(1, each + 1)), list(range(each)))
-    assert (deep(url), deep(url, shard=1)) == (([], each + 1), ([], each))
+    # Number 0 of shard 1, and one of shard 0, say that shard 1 was begun.
+    assert second == list(range(1, each + 1))
+    assert len(first) == each and set(first) < set(range(1, each + 2))
+    assert (deep(url), deep(url, shard=1)) == (([], each + 2), ([], each + 1))
 
 
 def test_a_clock_that_was_set_back_orders_nothing_anew(
@@ -118,12 +121,15 @@ def test_a_clock_that_was_set_back_orders_nothing_anew(
     assert deep(url) == ([], 4)
 
 
-def test_verification_sees_one_state_while_others_append(trail: Trail, url: str) -> None:
+def test_verification_sees_one_state_while_others_append(
+    trail: Trail, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "_STRIDE", 1)
     for _ in range(600):
         last = trail.submit(entry(2))
     last.result()
 
-    def meanwhile(_: int, __: int) -> None:
+    def meanwhile(_: int) -> None:
         for waiting in [trail.submit(entry(2)) for _ in range(600)]:
             waiting.result()
         trail.sign_head()
@@ -285,8 +291,9 @@ def test_a_server_whose_transactions_see_the_past(postgres: str, isolation: str)
     assert deep(postgres) == ([], 201)
 
 
-def test_a_trail_that_became_shorter_under_its_writer(tmp_path: Path) -> None:
-    """A backup was put back, or another server took over: what follows is chained to what is there."""
+@pytest.mark.parametrize("since", [0, 501, 900])
+def test_a_trail_that_another_one_took_the_place_of(tmp_path: Path, since: int) -> None:
+    """A backup was put back, and others went on from it: fewer, as many or more records than were known."""
     url = str(tmp_path / "t.db")
     Trail.create(url, key=KEY)
     with Trail(url) as trail:
@@ -294,8 +301,25 @@ def test_a_trail_that_became_shorter_under_its_writer(tmp_path: Path) -> None:
             waiting.result()
         sql(url, "DROP TRIGGER trail_record_kept", "DROP TRIGGER trail_block_kept")
         sql(url, "DELETE FROM trail_record WHERE position > 99", "DELETE FROM trail_block")
-        for number, waiting in enumerate([trail.submit(entry(2)) for _ in range(600)], 100):
+        with Trail(url) as other:
+            for waiting in [other.submit(entry(5)) for _ in range(since)]:
+                waiting.result()
+        for number, waiting in enumerate([trail.submit(entry(2)) for _ in range(600)], 100 + since):
             assert waiting.result().number == number
     with Trail(url, key=KEY):
         pass
-    assert deep(url) == ([], 700)
+    assert deep(url) == ([], 700 + since)
+
+
+def test_heads_of_writers_who_take_turns_are_right(tmp_path: Path) -> None:
+    """Each reads only what the other added: over the ends of blocks too."""
+    url, chance = str(tmp_path / "t.db"), random.Random(0)
+    Trail.create(url, key=KEY)
+    with Trail(url, key=KEY) as one, Trail(url, key=KEY) as two:
+        for _ in range(40):
+            trail = chance.choice([one, two])
+            for waiting in [trail.submit(entry(2)) for _ in range(chance.choice([1, 2, 255, 256, 300]))]:
+                waiting.result()
+            chance.choice([one, two]).sign_head()
+    found, count = deep(url)
+    assert (found, count > 2000) == ([], True)

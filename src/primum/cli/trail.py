@@ -19,7 +19,9 @@ trail_app = typer.Typer(
 )
 Address = Annotated[str, typer.Argument()]
 Key = Annotated[Path, typer.Option("--key", help=message("Ed25519 private key of the trail, PEM."))]
-Shard = Annotated[int, typer.Option("--shard", min=0, help=message("Which chain of the trail; else 0."))]
+Shard = Annotated[
+    int | None, typer.Option("--shard", min=0, help=message("Only this chain of the trail; else all."))
+]
 WitnessPlaces = Annotated[
     list[str] | None,
     typer.Option(
@@ -36,6 +38,7 @@ Model = Annotated[str | None, typer.Option("--model", help=message("Digest of a 
 By = Annotated[str | None, typer.Option("--by", help=message("Account that did it."))]
 Since = Annotated[str | None, typer.Option("--since", help=message("From this UTC date or time on."))]
 Until = Annotated[str | None, typer.Option("--until", help=message("Before this UTC date or time."))]
+_VERIFIED = message("Records read")
 Kinds = Annotated[str | None, typer.Option("--kinds", help=message("Kinds of records, separated by commas."))]
 
 
@@ -87,24 +90,35 @@ def verify_command(
         bool,
         typer.Option("--from-witness", help=message("Read only what came after the last witnessed head.")),
     ] = False,
-    shard: Shard = 0,
+    shard: Shard = None,
     lang: options.Lang = None,
 ) -> int:
-    """Verify one shard."""
-    from primum.cli.trail_words import said
+    """Verify every shard, or one."""
+    from primum.cli.progress import Stages
+    from primum.cli.trail_words import all_said
     from primum.evidence.signature import read_public_key
     from primum.trail.heads import public_hex
     from primum.trail.store import Store
-    from primum.trail.verification import verify
+    from primum.trail.verification import verify, verify_all
     from primum.trail.witness_places import gathered
 
     key = public_hex(read_public_key(public_key)) if public_key else None
-    store = Store(trail)
+    store, language = Store(trail), Language(lang or preferred_language())
     heads = gathered(witness or (), store.facts()["trail"], shard=shard, authority=authority)
-    start = max((one.head.size for one in heads), default=0) if resume else 0
-    seen = verify(store, shard=shard, key=key, witnessed=heads, start=start, deep=deep)
-    print("\n".join(said(seen, Language(lang or preferred_language()), key_given=key is not None)))
-    return 0 if seen.holds else 1
+    stages = Stages(language)
+
+    def read(more: int) -> None:
+        stages(_VERIFIED, more)
+
+    if shard is None:
+        seen = verify_all(store, key=key, witnessed=heads, resume=resume, deep=deep, progress=read)
+    else:
+        sizes = [one.head.size for one in heads if one.head.shard == shard]
+        start = max(sizes, default=0) if resume else 0
+        seen = (verify(store, shard=shard, key=key, witnessed=heads, start=start, deep=deep, progress=read),)
+    stages.close()
+    print("\n".join(all_said(seen, language, key_given=key is not None)))
+    return 0 if all(one.holds for one in seen) else 1
 
 
 @trail_app.command(
@@ -119,20 +133,23 @@ def head(
     key: Key,
     witness: WitnessPlaces = None,
     authority: Authority = None,
-    shard: Shard = 0,
+    shard: Shard = None,
     lang: options.Lang = None,
 ) -> int:
     """Sign what is there now."""
     from primum.evidence.signature import read_private_key
     from primum.trail.log import Trail
+    from primum.trail.queries import shards_asked
+    from primum.trail.store import Store
     from primum.trail.witness_places import witness_at
 
     witnesses = [witness_at(one, authority=authority) for one in witness or ()]
-    with Trail(trail, shard=shard, key=read_private_key(key), witnesses=witnesses) as opened:
-        signed = opened.sign_head()
-    size = signed.head.size if signed else 0
-    language = Language(lang or preferred_language())
-    print(language.text("Signed a head of {size} records.", size=size))
+    private, language = read_private_key(key), Language(lang or preferred_language())
+    for one in shards_asked(Store(trail), shard):
+        with Trail(trail, shard=one, key=private, witnesses=witnesses) as opened:
+            signed = opened.sign_head()
+        size = signed.head.size if signed else 0
+        print(language.text("Signed a head of {size} records.", size=size))
     return 0
 
 
@@ -151,23 +168,27 @@ def show(
     since: Since = None,
     until: Until = None,
     kinds: Kinds = None,
-    shard: Shard = 0,
+    shard: Shard = None,
     lang: options.Lang = None,
 ) -> int:
     """Print a line for each record."""
     from primum.errors import clean_text
-    from primum.trail.queries import find
+    from primum.trail.queries import find, shards_asked
     from primum.trail.record import read_record
     from primum.trail.store import Store
     from primum.workflows.trail_export import note_access
 
     query, count = _query(patient, model, by, since, until, kinds), 0
-    note_access(trail, query, by=account(), shard=shard)
-    with Store(trail).reading() as connection:
+    store = Store(trail)
+    shards_asked(store, shard)
+    note_access(trail, query, by=account())
+    with store.reading() as connection:
         for one in find(connection, query, shard=shard):
             record = read_record(one.body)
             about = " ".join(f"{name}={value}" for name, value in sorted(record["details"].items()))
-            print(clean_text(f"{one.number} {record['at']} {record['kind']} {record['by']} {about}"))
+            print(
+                clean_text(f"{one.shard}/{one.number} {record['at']} {record['kind']} {record['by']} {about}")
+            )
             count += 1
     language = Language(lang or preferred_language())
     print(language.text("{count} records.", count=count))
@@ -194,7 +215,7 @@ def export(
         Literal["proofs", "fhir", "atna"],
         typer.Option("--format", help=message("proofs, fhir (AuditEvent) or atna (DICOM audit).")),
     ] = "proofs",
-    shard: Shard = 0,
+    shard: Shard = None,
     lang: options.Lang = None,
 ) -> int:
     """Write an export and say how many records it holds."""
@@ -227,7 +248,7 @@ def send(
     since: Since = None,
     until: Until = None,
     kinds: Kinds = None,
-    shard: Shard = 0,
+    shard: Shard = None,
     lang: options.Lang = None,
 ) -> int:
     """Send what was asked for, and say how many messages left."""
@@ -261,13 +282,13 @@ def check_export_command(
     from primum.trail.heads import public_hex
 
     checked = check_export(export, key=public_hex(read_public_key(public_key)) if public_key else None)
-    language, head = Language(lang or preferred_language()), checked.head.head
+    language, heads = Language(lang or preferred_language()), [one.head for one in checked.heads]
     print(
         language.text(
             "{count} records, each proven to be among the {size} that were signed on {date}.",
             count=checked.records,
-            size=head.size,
-            date=head.at,
+            size=sum(one.size for one in heads),
+            date=max(one.at for one in heads),
         )
     )
     if public_key is None:
@@ -291,18 +312,22 @@ def expire_command(
         typer.Option("--policy", help=message("TOML of kinds and days; by default six years for all.")),
     ] = None,
     by: Annotated[str, typer.Option("--by", help=message("Account that asks for it."))] = "primum",
-    shard: Shard = 0,
+    shard: Shard = None,
     lang: options.Lang = None,
 ) -> int:
     """Apply a policy of retention."""
     from primum.evidence.signature import read_private_key
     from primum.trail.log import Trail
+    from primum.trail.queries import shards_asked
     from primum.trail.retention import HIPAA, expire, read_policy
+    from primum.trail.store import Store
 
     chosen = read_policy(policy) if policy else HIPAA
-    with Trail(trail, shard=shard, key=read_private_key(key)) as opened:
-        opened.sign_head()
-        count = expire(opened.store, chosen, by=by, shard=shard)
+    private, count = read_private_key(key), 0
+    for one in shards_asked(Store(trail), shard):
+        with Trail(trail, shard=one, key=private) as opened:
+            opened.sign_head()
+            count += expire(opened.store, chosen, by=by, shard=one)
     language = Language(lang or preferred_language())
     print(language.text("The bytes of {count} records are gone; their hashes stay.", count=count))
     return 0
@@ -315,22 +340,29 @@ def expire_command(
         "Example: primum trail status trail.db"
     ),
 )
-def status(trail: Address, shard: Shard = 0, lang: options.Lang = None) -> int:
+def status(trail: Address, shard: Shard = None, lang: options.Lang = None) -> int:
     """Print a few facts."""
     from primum.trail.chain import size_of
     from primum.trail.export import last_head
-    from primum.trail.queries import unended
+    from primum.trail.queries import shards_asked, unended
     from primum.trail.store import Store
 
     store, language = Store(trail), Language(lang or preferred_language())
-    facts = store.facts()
-    with store.reading() as connection:
-        size, waiting = size_of(connection, shard), unended(connection, shard=shard)
-    signed = last_head(store, shard=shard)
-    covered = signed.head.size if signed else 0
+    facts, shards = store.facts(), shards_asked(store, shard)
     print(language.text("Trail {name}, key {key}.", name=facts["trail"], key=facts["key"]))
-    print(language.text("{size} records, {covered} of them under a signed head.", size=size, covered=covered))
-    print(language.text("{count} predictions began and did not end.", count=len(waiting)))
+    for one in shards:
+        with store.reading() as connection:
+            size, waiting = size_of(connection, one), unended(connection, shard=one)
+        signed = last_head(store, shard=one)
+        covered = signed.head.size if signed else 0
+        if len(shards) > 1:
+            print(language.text("Chain {shard}:", shard=one))
+        print(
+            language.text(
+                "{size} records, {covered} of them under a signed head.", size=size, covered=covered
+            )
+        )
+        print(language.text("{count} predictions began and did not end.", count=len(waiting)))
     if store.kind == "postgresql" and store.may_rewrite():
         print(
             language.text(

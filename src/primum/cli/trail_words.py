@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Final
 from primum.report.language import Language, message
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from primum.trail.verified import Verified
 
 PROBLEMS: Final = {
@@ -23,6 +25,8 @@ PROBLEMS: Final = {
     "expired": message(
         "The bytes of records between {number} and {last} are gone, and no retention in the trail says so."
     ),
+    "shard": message("All of it is missing: the first chain says that this one was begun."),
+    "stranger": message("No record of the first chain says that this one was begun."),
 }
 UNSEEN: Final = {
     "tail": message(
@@ -41,6 +45,17 @@ UNSEEN: Final = {
     "before": message("The bytes of the first {count} records: only their hashes were read."),
     "clock": message("Whether the writer's clock was right: a time never goes back, and no more is known."),
 }
+
+
+def all_said(chains: "Sequence[Verified]", language: Language, *, key_given: bool) -> list[str]:
+    """Say what was seen of each chain, under its number where there are several."""
+    if len(chains) == 1:
+        return said(chains[0], language, key_given=key_given)
+    lines = []
+    for seen in chains:
+        lines.append(language.text("Chain {shard}:", shard=seen.shard))
+        lines += ["  " + line for line in said(seen, language, key_given=key_given)]
+    return lines
 
 
 def said(seen: "Verified", language: Language, *, key_given: bool) -> list[str]:

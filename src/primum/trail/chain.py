@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from primum.trail.entry import Entry, Position
 from primum.trail.merkle import BLOCK, Frontier, Tree, leaf_hash, root_of
 from primum.trail.record import Place, origin, record_bytes
-from primum.trail.store import BLOCKS, RECORDS, SHARD_BITS, number_of, position_of
+from primum.trail.store import BLOCKS, HEADS, RECORDS, SHARD_BITS, number_of, position_of
 
 
 def now() -> str:
@@ -19,12 +19,26 @@ def now() -> str:
 
 def size_of(connection: Connection, shard: int) -> int:
     """Count the records of a shard by its last number."""
-    first = position_of(shard, 0)
-    asked = select(func.max(RECORDS.c.position)).where(
-        RECORDS.c.position >= first, RECORDS.c.position < first + (1 << SHARD_BITS)
-    )
-    last = connection.execute(asked).scalar()
+    last = connection.execute(select(func.max(RECORDS.c.position)).where(*_of(shard))).scalar()
     return 0 if last is None else number_of(last) + 1
+
+
+def _of(shard: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    first = position_of(shard, 0)
+    return RECORDS.c.position >= first, RECORDS.c.position < first + (1 << SHARD_BITS)
+
+
+def shards_of(connection: Connection) -> list[int]:
+    """List the shards that have anything, a lone head included."""
+    found: list[int] = []
+    columns = RECORDS.c.position, BLOCKS.c.position, HEADS.c.position
+    while True:
+        first = position_of(found[-1] + 1 if found else 0, 0)
+        asked = [select(func.min(one)).where(one >= first) for one in columns]
+        there = [one for one in (connection.execute(each).scalar() for each in asked) if one is not None]
+        if not there:
+            return found
+        found.append(min(there) >> SHARD_BITS)
 
 
 def leaves_of(connection: Connection, shard: int, start: int, stop: int) -> list[bytes]:
@@ -84,22 +98,30 @@ class Chain:
 
     def catch_up(self, connection: Connection) -> None:
         """Read what was written since."""
-        size = size_of(connection, self.shard)
-        if size == self.size:
-            return
-        if size < self.size:
+        asked = select(RECORDS.c.position, RECORDS.c.leaf, RECORDS.c.at).where(*_of(self.shard))
+        found = connection.execute(asked.order_by(RECORDS.c.position.desc()).limit(1)).one_or_none()
+        size = 0 if found is None else number_of(found.position) + 1
+        if not self._goes_on(connection, size, b"" if found is None else found.leaf):
             # A backup was put back, or another server took over: what is there now is what counts.
             self.last, self.at, self.frontier = origin(self.trail, self.shard), "", Frontier()
             self.rest, self.size = [], 0
-            if not size:
-                return
-        asked = select(RECORDS.c.leaf, RECORDS.c.at)
-        asked = asked.where(RECORDS.c.position == position_of(self.shard, size - 1))
-        self.last, self.at = connection.execute(asked).one()
-        for root in blocks_of(connection, self.shard, self.frontier.blocks, size // BLOCK):
-            self.frontier.add(root)
-        self.rest = leaves_of(connection, self.shard, size - size % BLOCK, size)
-        self.size = size
+        if found is None or size == self.size:
+            return
+        begins = size - size % BLOCK
+        if begins // BLOCK > self.frontier.blocks:
+            for root in blocks_of(connection, self.shard, self.frontier.blocks, begins // BLOCK):
+                self.frontier.add(root)
+            self.rest = []
+        more = leaves_of(connection, self.shard, max(begins, self.size), size)
+        self.rest, self.size, self.last, self.at = [*self.rest, *more], size, found.leaf, found.at
+
+    def _goes_on(self, connection: Connection, size: int, last: bytes) -> bool:
+        """Tell whether what this writer knows is still a beginning of what is there."""
+        if not self.size:
+            return True
+        if size == self.size:
+            return last == self.last
+        return size > self.size and leaves_of(connection, self.shard, self.size - 1, self.size) == [self.last]
 
     def root(self) -> bytes:
         """Give the root over all records."""

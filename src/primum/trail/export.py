@@ -13,7 +13,7 @@ from primum.evidence.canonical import canonical_bytes
 from primum.trail.chain import tree_of
 from primum.trail.heads import SignedHead, head_line, read_head
 from primum.trail.merkle import leaf_hash, proves_inclusion
-from primum.trail.queries import Query, find
+from primum.trail.queries import Query, find, shards_asked
 from primum.trail.record import canonical_record, read_record
 from primum.trail.store import HEADS, Store, number_of, position_of
 
@@ -40,33 +40,41 @@ def last_head(store: Store, *, shard: int = 0) -> SignedHead | None:
         ) from error
 
 
-def export_lines(store: Store, query: Query, *, shard: int = 0) -> Iterator[bytes]:
-    """Write what a query finds as lines of JSON: the head, each record with its proof, and how many they are.
+def export_lines(store: Store, query: Query, *, shard: int | None = None) -> Iterator[bytes]:
+    """Write what a query finds as lines of JSON, shard by shard: its head and each record with its proof.
 
-    Records that no head covers yet are left out: sign one first.
+    The last line says how many records they are. Those that no head covers yet are left out: sign one first.
 
     Raises
     ------
     InputError
-        No head was signed yet.
+        There is no such shard, or one has no head yet.
     """
-    signed = last_head(store, shard=shard)
-    if signed is None:
-        raise InputError(
-            "No head was signed yet, so nothing can be proven: run primum trail head with the key of the "
-            "trail."
-        )
-    size, count = signed.head.size, 0
-    asked = {name: value for name, value in asdict(query).items() if value}
-    yield canonical_bytes(json.loads(head_line(signed)) | {"query": asked, "schema": SCHEMA}) + b"\n"
+    asked: dict[str, Any] = {name: value for name, value in asdict(query).items() if value}
+    more, count = {"query": asked, "schema": SCHEMA}, 0
+    heads = [last_head(store, shard=one) for one in shards_asked(store, shard)]
+    for signed in heads:
+        if signed is None:
+            raise InputError(
+                "No head was signed yet, so nothing can be proven: run primum trail head with the key of the "
+                "trail."
+            )
+        yield canonical_bytes(json.loads(head_line(signed)) | more) + b"\n"
+        for line in _records(store, query, signed):
+            yield line
+            count += 1
+        more = {}
+    yield canonical_bytes({"end": count}) + b"\n"
+
+
+def _records(store: Store, query: Query, signed: SignedHead) -> Iterator[bytes]:
+    shard, size = signed.head.shard, signed.head.size
     # Two connections: proofs read blocks while the first one streams.
     with store.reading() as connection, store.reading() as beside:
         tree = tree_of(beside, shard, size)
         for one in find(connection, query, shard=shard, below=size):
             proof = [node.hex() for node in tree.inclusion(one.number)]
             yield canonical_record({"proof": proof, "record": json.loads(one.body)}) + b"\n"
-            count += 1
-    yield canonical_bytes({"end": count}) + b"\n"
 
 
 @dataclass(frozen=True)
@@ -75,14 +83,14 @@ class CheckedExport:
 
     Attributes
     ----------
-    head : SignedHead
-        Each record is proven to be in it.
+    heads : tuple of SignedHead
+        One of each shard; each record is proven to be in that of its own.
     query : mapping
         What was asked, as the exporter says.
     records : int
     """
 
-    head: SignedHead
+    heads: tuple[SignedHead, ...]
     query: dict[str, Any]
     records: int
 
@@ -113,26 +121,42 @@ def check_export(path: Path, *, key: str | None = None) -> CheckedExport:
 
 def _checked(stream: BinaryIO, name: str, key: str | None) -> CheckedExport:
     first = _document(stream.readline(_LONGEST), name, 1)
+    heads = [_head(first, name, 1, key, None)]
+    if first.get("schema") != SCHEMA or first.keys() != {"head", "query", "schema", "signature"}:
+        raise _altered(name, 1)
+    count, before, number = 0, -1, 1
+    while True:
+        number += 1
+        document = _document(stream.readline(_LONGEST), name, number)
+        if document.keys() == {"end"}:
+            break
+        if document.keys() == {"head", "signature"}:
+            heads.append(_head(document, name, number, key, heads[-1]))
+            before = -1
+            continue
+        before = _proven(document, heads[-1], name, number, before)
+        count += 1
+    if document["end"] != count or stream.read(1):
+        raise _altered(name, number)
+    return CheckedExport(tuple(heads), dict(first["query"]), count)
+
+
+def _head(
+    document: dict[str, Any], name: str, line: int, key: str | None, before: SignedHead | None
+) -> SignedHead:
+    """Read a head: signed by the key, of the same trail as the one before and of a later shard."""
     try:
-        signed = read_head({"head": first["head"], "signature": first["signature"]})
+        signed = read_head({"head": document["head"], "signature": document["signature"]})
     except (ValueError, KeyError) as error:
-        raise _altered(name, 1) from error
-    if first.get("schema") != SCHEMA or not signed.signed_by(key or signed.head.key):
+        raise _altered(name, line) from error
+    if not signed.signed_by(key or (before or signed).head.key):
         raise InputError(
             "{file}: the head is not signed by this key: the export was altered, or is of another trail.",
             file=name,
         )
-    count, before = 0, -1
-    while True:
-        number = count + 2
-        document = _document(stream.readline(_LONGEST), name, number)
-        if document.keys() == {"end"}:
-            break
-        before = _proven(document, signed, name, number, before)
-        count += 1
-    if document["end"] != count or stream.read(1):
-        raise _altered(name, number)
-    return CheckedExport(signed, dict(first.get("query", {})), count)
+    if before and (signed.head.trail != before.head.trail or signed.head.shard <= before.head.shard):
+        raise _altered(name, line)
+    return signed
 
 
 def _proven(document: dict[str, Any], signed: SignedHead, name: str, line: int, before: int) -> int:

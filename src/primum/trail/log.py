@@ -11,7 +11,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from primum.errors import InputError, PrimumError
-from primum.trail.chain import Chain, now, tree_of
+from primum.trail.chain import Chain, now, size_of, tree_of
 from primum.trail.entry import Entry, Position, Recorder, Value
 from primum.trail.heads import Head, SignedHead, head_line, public_hex, read_head, sign_head
 from primum.trail.store import HEADS, Store, position_of
@@ -58,15 +58,17 @@ class Trail:
             raise InputError("Shards are numbered from 0 to 1048575: {shard} is none.", shard=shard)
         self.store = Store(url, pooled=True)
         try:
-            self.name = self.store.facts()["trail"]
+            facts = self.store.facts()
+            self.name = facts["trail"]
             self._require_durable()
+            self._chain = Chain(self.name, shard)
+            self._begin(facts["key"])
         except PrimumError:
             self.store.close()
             raise
         self.shard = shard
         self.problems: list[PrimumError] = []
         self._key, self._witnesses = key, tuple(witnesses)
-        self._chain = Chain(self.name, shard)
         self._offered: SignedHead | None = None
         # Who writes at the end of the chain; and who may still hand over.
         self._lock, self._open = threading.Lock(), threading.Lock()
@@ -98,9 +100,8 @@ class Trail:
         name, store = secrets.token_hex(16), Store(url)
         try:
             store.create({"trail": name, "schema": "1", "key": public_hex(key)}, writer=writer)
-            details: dict[str, Value] = {"trail": name, "shard": 0, "key": public_hex(key), "version": "1"}
             with store.writing() as connection:
-                Chain(name, 0).write(connection, [Entry("trail.created", "primum", details=details)])
+                Chain(name, 0).write(connection, [_created(name, 0, public_hex(key))])
         finally:
             store.close()
 
@@ -176,6 +177,24 @@ class Trail:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _begin(self, key: str) -> None:
+        """Begin a shard: its first record and one of shard 0 say so, together or not at all.
+
+        Else a shard that is taken away whole, with its heads, would leave nothing behind.
+        """
+        if not self._chain.shard:
+            return
+        with self.store.reading() as connection:
+            if size_of(connection, self._chain.shard):
+                return
+        with self.store.writing(0, self._chain.shard) as connection:
+            first = Chain(self.name, 0)
+            for chain in (first, self._chain):
+                chain.catch_up(connection)
+            if not self._chain.size:
+                for chain in (first, self._chain):
+                    chain.write(connection, [_created(self.name, self._chain.shard, key)])
 
     def _require_durable(self) -> None:
         if self.store.kind != "postgresql":
@@ -282,6 +301,11 @@ def attended(
         raise
     trail.append(_ending(outcome(answer), intent, begun))
     return answer
+
+
+def _created(trail: str, shard: int, key: str) -> Entry:
+    details: dict[str, Value] = {"trail": trail, "shard": shard, "key": key, "version": "1"}
+    return Entry("trail.created", "primum", details=details)
 
 
 def _ending(entry: Entry, intent: Entry, begun: Position) -> Entry:

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from primum.errors import InputError, clean_text
-from primum.trail.store import RECORDS, number_of, position_of
+from primum.trail.chain import shards_of
+from primum.trail.store import RECORDS, SHARD_BITS, Store, number_of, position_of
 
 _ROWS = 512
 
@@ -66,27 +67,31 @@ class Query:
 class Found:
     """One record that was asked for."""
 
+    shard: int
     number: int
     leaf: bytes
     body: bytes
 
 
 def find(
-    connection: Connection, query: Query, *, shard: int = 0, below: int | None = None
+    connection: Connection, query: Query, *, shard: int | None = None, below: int | None = None
 ) -> Iterator[Found]:
-    """Read the records that a query asks for, in order.
+    """Read the records that a query asks for, in order, shard by shard.
 
     Parameters
     ----------
     connection : Connection
     query : Query
-    shard : int
+    shard : int, optional
+        Only this one.
     below : int, optional
-        Leave out this number and all after it.
+        Leave out this number of that shard and all after it.
     """
     columns = RECORDS.c
-    last = position_of(shard, below) if below is not None else position_of(shard + 1, 0)
-    where: list[Any] = [columns.position >= position_of(shard, 0), columns.position < last]
+    where: list[Any] = []
+    if shard is not None:
+        last = position_of(shard + 1, 0) if below is None else position_of(shard, below)
+        where = [columns.position >= position_of(shard, 0), columns.position < last]
     where += [
         columns[name] == value
         for name in ("patient", "model", "by")
@@ -99,7 +104,23 @@ def find(
     streamed = connection.execution_options(yield_per=_ROWS).execute(asked.order_by(columns.position))
     for position, leaf, body, kind in streamed:
         if not query.kinds or any(kind == one or kind.startswith(f"{one}.") for one in query.kinds):
-            yield Found(number_of(position), leaf, body)
+            yield Found(position >> SHARD_BITS, number_of(position), leaf, body)
+
+
+def shards_asked(store: Store, shard: int | None) -> list[int]:
+    """List the shards that somebody means: the one they name, or all.
+
+    Raises
+    ------
+    InputError
+        There is no trail, or no such shard.
+    """
+    store.facts()
+    with store.reading() as connection:
+        there = shards_of(connection)
+    if shard is not None and shard not in there:
+        raise InputError("The trail has no chain {shard}: primum trail status lists them.", shard=shard)
+    return there if shard is None else [shard]
 
 
 def unended(connection: Connection, *, shard: int = 0) -> list[int]:

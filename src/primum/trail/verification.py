@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from primum.errors import InputError
-from primum.trail.chain import blocks_of, leaves_of, size_of
+from primum.trail.chain import blocks_of, leaves_of, shards_of, size_of
 from primum.trail.entry import Value
 from primum.trail.heads import SignedHead, read_head
 from primum.trail.merkle import BLOCK, Frontier, leaf_hash, root_of
@@ -24,7 +24,10 @@ from primum.trail.verified import Verified
 
 # More rows at once leave the cache of the processor: 3.3 us a record with 512, 7 with 4,096.
 _ROWS: Final = 512
-Progress = Callable[[int, int], None]
+# Reports of progress, a few a second.
+_STRIDE: Final = 1 << 16
+_CREATED: Final = b'"kind":"trail.created"'
+Progress = Callable[[int], None]
 
 
 def verify(
@@ -53,7 +56,7 @@ def verify(
     deep : bool
         Also parse each record and compare it with the columns that queries use.
     progress : callable, optional
-        Called with the records read and their number.
+        Called now and then with how many more records were read.
 
     Raises
     ------
@@ -72,6 +75,47 @@ def verify(
         _Pass(connection, seen, heads, progress).run()
     seen.problems.sort(key=lambda one: (one.number, one.last))
     return seen
+
+
+def verify_all(
+    store: Store,
+    *,
+    key: str | None = None,
+    witnessed: Sequence[SignedHead] = (),
+    resume: bool = False,
+    deep: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Verified, ...]:
+    """Verify every shard: those that are there, that a witness knows, or that shard 0 says were begun.
+
+    Parameters
+    ----------
+    store, key, witnessed, deep, progress
+        As :func:`verify`.
+    resume : bool
+        Read of each shard only what came after its last witnessed head.
+    """
+    latest: dict[int, int] = {}
+    for signed in witnessed:
+        latest[signed.head.shard] = max(signed.head.size, latest.get(signed.head.shard, 0))
+
+    def verified(shard: int) -> Verified:
+        start = latest.get(shard, 0) if resume else 0
+        return verify(
+            store, shard=shard, key=key, witnessed=witnessed, start=start, deep=deep, progress=progress
+        )
+
+    with store.reading() as connection:
+        there = shards_of(connection)
+    first = verified(0)
+    others = tuple(verified(shard) for shard in sorted({*there, *latest, *first.begun} - {0}))
+    for one in others:
+        if not one.size and one.shard in first.begun:
+            one.found("shard", 0)
+        # What shard 0 says at its beginning was not read by whoever goes on from a head.
+        elif one.size and one.shard not in first.begun and not first.start:
+            one.found("stranger", 0, one.size - 1)
+    return (first, *others)
 
 
 def _heads(
@@ -144,11 +188,18 @@ class _Pass:
             self._trust(seen.start)
         self._head_at(0)
         read = self._deep if seen.deep else self._quick
+        reported = seen.size
         for rows in self._rows():
             read(rows)
-            if self.progress is not None:
-                self.progress(number_of(rows[-1][0]) + 1, 0)
+            if seen.size - reported >= _STRIDE:
+                self._report(seen.size - reported)
+                reported = seen.size
+        self._report(seen.size - reported)
         self._end()
+
+    def _report(self, more: int) -> None:
+        if self.progress is not None:
+            self.progress(more)
 
     def _rows(self) -> Iterator[Sequence[Any]]:
         columns = RECORDS.c
@@ -189,6 +240,8 @@ class _Pass:
                 self.open.pop(refers_to, None)
             elif kind == "retention":
                 self._note(body)
+        if not seen.shard:
+            self._begun(bodies)
         self.last = leaves[-1]
         if self.aligned:
             self._grow(leaves)
@@ -261,6 +314,18 @@ class _Pass:
         if entry.refers_to is not None and entry.refers_to >= number:
             self.seen.found("reference", number)
         self.last_at = str(document["at"])
+
+    def _begun(self, bodies: Sequence[bytes | None]) -> None:
+        """Note which shards were begun: by the bytes, since a column could hide it."""
+        for body in bodies:
+            if body is None or _CREATED not in body:
+                continue
+            try:
+                shard = read_record(body)["details"]["shard"]
+            except (ValueError, KeyError):
+                continue
+            if type(shard) is int and shard:
+                self.seen.begun.add(shard)
 
     def _note(self, body: bytes | None) -> None:
         try:

@@ -18,7 +18,8 @@ class Problem:
         (the records before are not those that were signed), ``truncated`` (signed records are not there),
         ``lost_head`` (a witnessed head that the trail no longer has), ``columns`` (what queries look for is
         not what the record says), ``record`` (no record that could have been written), ``time``,
-        ``reference``, ``expired`` (a body is gone that no retention names).
+        ``reference``, ``expired`` (a body is gone that no retention names), ``shard`` (shard 0 says that it
+        was begun, and it is gone), ``stranger`` (shard 0 knows nothing of it).
     shard, number : int
         Of the first record concerned.
     last : int
@@ -51,6 +52,8 @@ class Verified:
         Records whose bytes are gone, by retention; their hashes hold.
     open_intents : list of int
         Intents without an outcome: something began and did not end.
+    begun : set of int
+        Other shards that records of this one say were begun.
     deep : bool
     """
 
@@ -65,6 +68,7 @@ class Verified:
     witnessed_to: int = 0
     expired: int = 0
     open_intents: list[int] = field(default_factory=list)
+    begun: set[int] = field(default_factory=set)
     deep: bool = False
 
     @property

@@ -178,6 +178,10 @@ class HttpWitness:
                 found, every = found[::2], every * 2
         return found if newest is None or found[-1] is newest else [*found, newest]
 
+    def shards(self, trail: str) -> list[int]:
+        """List the shards of which it saw a head."""
+        return sorted({one.head.shard for one in self._lines(f"/v1/heads/{trail}")})
+
     def _lines(self, path: str) -> Iterator[SignedHead]:
         """Read heads as they come, one a line."""
         with self._answering("GET", path) as answer:

@@ -59,9 +59,9 @@ def syslog_at(
 
 
 def gathered(
-    places: Sequence[str], trail: str, *, shard: int = 0, authority: Path | None = None
+    places: Sequence[str], trail: str, *, shard: int | None = None, authority: Path | None = None
 ) -> list[SignedHead]:
-    """Read the heads that witnesses keep: files, among them logs of syslog, and addresses.
+    """Read the heads that witnesses keep, of one shard or all: files, logs of syslog too, and addresses.
 
     Raises
     ------
@@ -71,7 +71,9 @@ def gathered(
     found: list[SignedHead] = []
     for place in places:
         if "://" in place:
-            found += _http(place, authority).heads(trail, shard)
+            witness = _http(place, authority)
+            for one in witness.shards(trail) if shard is None else [shard]:
+                found += witness.heads(trail, one)
         else:
             found += read_heads(Path(place))
     return found

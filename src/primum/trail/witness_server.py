@@ -27,7 +27,7 @@ _SILENCE: Final = 10.0
 _ALTOGETHER: Final = 30.0
 _PIECE: Final = 1 << 16
 _DIGITS: Final = 9
-_HEADS: Final = re.compile(r"/v1/heads/([0-9a-f]{32})/([0-9]{1,7})(\?last)?")
+_HEADS: Final = re.compile(r"/v1/heads/([0-9a-f]{32})(?:/([0-9]{1,7})(\?last)?)?")
 Refused = Callable[[Head], None]
 
 
@@ -198,6 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(Answer(404, b"{}"))
             return
         trail, shard, last = asked.groups()
+        if shard is None:
+            self._say(Answer(200, self.server.book.latest(trail)))
+            return
         path = self.server.book.path(trail, shard)
         if last:
             self._say(Answer(200, self.server.book.last(trail, shard)))

@@ -5,6 +5,7 @@ the record that says so is durable.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from primum.trail.entry import Entry
 from primum.trail.export import export_lines
 from primum.trail.fhir import audit_events
 from primum.trail.log import Trail
-from primum.trail.queries import Query, find
+from primum.trail.queries import Query, find, shards_asked
 from primum.trail.record import read_record
 from primum.trail.store import Store
 from primum.trail.syslog import SyslogSender
@@ -25,15 +26,15 @@ from primum.workflows.outputs import disk_refused
 Form = Literal["proofs", "fhir", "atna"]
 
 
-def note_access(trail: str, query: Query, *, by: str, shard: int = 0) -> None:
+def note_access(trail: str, query: Query, *, by: str) -> None:
     """Write in the trail that someone looks at records."""
     entry = Entry("access", by, patient=query.patient, model=query.model, details={"purpose": "show"})
-    with Trail(trail, shard=shard) as opened:
+    with Trail(trail) as opened:
         opened.append(entry)
 
 
 def write_export(
-    trail: str, query: Query, out: Path, *, by: str, form: Form = "proofs", shard: int = 0
+    trail: str, query: Query, out: Path, *, by: str, form: Form = "proofs", shard: int | None = None
 ) -> int:
     """Write what a query finds, and give the number of records; the file is whole or not there.
 
@@ -55,10 +56,10 @@ def write_export(
                 count += 1
             stream.flush()
             os.fsync(stream.fileno())
-        # Of an export with proofs the first line is the head and the last one counts.
-        records = count - 2 if form == "proofs" else count
+        # The last line of an export with proofs says how many they are.
+        records = json.loads(line)["end"] if form == "proofs" else count
         details = {"records": records, "format": form, "digest": digest.hexdigest()}
-        with Trail(trail, shard=shard) as opened:
+        with Trail(trail) as opened:
             opened.append(Entry("export", by, patient=query.patient, model=query.model, details=details))
         beside.rename(out)
     except OSError as error:
@@ -68,7 +69,7 @@ def write_export(
     return records
 
 
-def send_records(trail: str, query: Query, sender: SyslogSender, *, by: str, shard: int = 0) -> int:
+def send_records(trail: str, query: Query, sender: SyslogSender, *, by: str, shard: int | None = None) -> int:
     """Send what a query finds to an audit repository, and give the number of messages.
 
     Raises
@@ -76,17 +77,19 @@ def send_records(trail: str, query: Query, sender: SyslogSender, *, by: str, sha
     MachineError
         The repository cannot be reached or trusted.
     """
-    details = {"format": "atna", "recipient": f"{sender.host}:{sender.port}"}
-    with Trail(trail, shard=shard) as opened:
-        opened.append(Entry("export", by, details=details))
     store = Store(trail)
+    shards_asked(store, shard)
+    details = {"format": "atna", "recipient": f"{sender.host}:{sender.port}"}
+    with Trail(trail) as opened:
+        opened.append(Entry("export", by, details=details))
     name = store.facts()["trail"]
     with store.reading() as connection:
         documents = (read_record(one.body) for one in find(connection, query, shard=shard))
         return send_messages(sender, documents, trail=name)
 
 
-def _lines(store: Store, query: Query, shard: int, form: Form) -> Iterator[bytes]:
+def _lines(store: Store, query: Query, shard: int | None, form: Form) -> Iterator[bytes]:
+    shards_asked(store, shard)
     if form == "proofs":
         yield from export_lines(store, query, shard=shard)
         return
