@@ -296,7 +296,7 @@ def test_a_trail_that_another_one_took_the_place_of(tmp_path: Path, since: int) 
     """A backup was put back, and others went on from it: fewer, as many or more records than were known."""
     url = str(tmp_path / "t.db")
     Trail.create(url, key=KEY)
-    with Trail(url) as trail:
+    with Trail(url, key=KEY) as trail:
         for waiting in [trail.submit(entry(2)) for _ in range(600)]:
             waiting.result()
         sql(url, "DROP TRIGGER trail_record_kept", "DROP TRIGGER trail_block_kept")

@@ -174,12 +174,20 @@ def test_no_part_of_an_export_goes_or_moves(world: World, tmp_path: Path) -> Non
     lines = written(world, path := tmp_path / "e")
     heads = [place for place, one in enumerate(lines) if b'"signature"' in one] + [len(lines) - 1]
     first, second, third = (lines[a:b] for a, b in pairwise(heads))
-    swapped = [*first, *third, *second, lines[-1]]
-    without = [*first, *third, lines[-1]]
-    headless = [*first, *second[1:], *third, lines[-1]]
-    twice = [*first, *second, *second, lines[-1]]
-    for one in (swapped, without, headless, twice):
-        path.write_bytes(b"".join(one))
+    altered = [
+        [*first, *third, *second],
+        [*first, *second[1:], *third],
+        [*first, *second, *second],
+    ]
+    Trail.create(other := str(tmp_path / "other.db"), key=KEY)
+    with Trail(other, key=KEY), Trail(other, shard=1, key=KEY) as trail:
+        trail.append(entry(2))
+    foreign = list(export_lines(Store(other), Query(patient=PATIENTS[2])))
+    assert len(foreign) == 4
+    altered.append([*first, *foreign[1:3], *third])
+    for one in altered:
+        count = sum(b'"proof"' in line for line in one)
+        path.write_bytes(b"".join([*one, b'{"end":%d}\n' % count]))
         with pytest.raises(InputError, match="this is not what was signed"):
             check_export(path, key=PUBLIC)
 

@@ -188,7 +188,8 @@ class Trail:
         with self.store.reading() as connection:
             if size_of(connection, self._chain.shard):
                 return
-        with self.store.writing(0, self._chain.shard) as connection:
+        # Nobody writes to a shard before it is begun: the lock of the first one is enough.
+        with self.store.writing() as connection:
             first = Chain(self.name, 0)
             for chain in (first, self._chain):
                 chain.catch_up(connection)

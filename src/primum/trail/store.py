@@ -147,16 +147,15 @@ class Store:
                 yield connection
 
     @contextmanager
-    def writing(self, *shards: int) -> Iterator[Connection]:
-        """Be the only one who adds to these shards (0), after whoever is; durable when it ends well."""
+    def writing(self, shard: int = 0) -> Iterator[Connection]:
+        """Be the only one who adds to a shard, after whoever is; durable when it ends without an error."""
         with self._refusals(), self.engine.connect() as connection:
             connection = connection.execution_options(primum_writes=True)
             if self.kind == "postgresql":
                 # Whatever the server's own default: who waited for the lock must see what was written before.
                 connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
-                # In order, so that nobody waits for somebody who waits for them.
-                for shard in sorted(shards or (0,)) if self.kind == "postgresql" else ():
+                if self.kind == "postgresql":
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK + shard,))
                 yield connection
 
