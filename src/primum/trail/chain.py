@@ -3,13 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from primum.trail.entry import Entry, Position
 from primum.trail.merkle import BLOCK, Frontier, Tree, leaf_hash, root_of
 from primum.trail.record import Place, origin, record_bytes
 from primum.trail.store import BLOCKS, HEADS, RECORDS, SHARD_BITS, number_of, position_of
+
+# Asked before every append: made once, since to make it takes longer than to carry it out.
+_LAST: Final = (
+    select(RECORDS.c.position, RECORDS.c.leaf, RECORDS.c.at)
+    .where(RECORDS.c.position >= bindparam("first"), RECORDS.c.position < bindparam("beyond"))
+    .order_by(RECORDS.c.position.desc())
+    .limit(1)
+)
 
 
 def now() -> str:
@@ -19,13 +28,14 @@ def now() -> str:
 
 def size_of(connection: Connection, shard: int) -> int:
     """Count the records of a shard by its last number."""
-    last = connection.execute(select(func.max(RECORDS.c.position)).where(*_of(shard))).scalar()
-    return 0 if last is None else number_of(last) + 1
+    last = _last_of(connection, shard)
+    return 0 if last is None else number_of(last.position) + 1
 
 
-def _of(shard: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    first = position_of(shard, 0)
-    return RECORDS.c.position >= first, RECORDS.c.position < first + (1 << SHARD_BITS)
+def _last_of(connection: Connection, shard: int) -> Any:
+    """Read the place, leaf hash and time of the last record; None if there is none."""
+    where = {"first": position_of(shard, 0), "beyond": position_of(shard + 1, 0)}
+    return connection.execute(_LAST, where).one_or_none()
 
 
 def shards_of(connection: Connection) -> list[int]:
@@ -98,8 +108,7 @@ class Chain:
 
     def catch_up(self, connection: Connection) -> None:
         """Read what was written since."""
-        asked = select(RECORDS.c.position, RECORDS.c.leaf, RECORDS.c.at).where(*_of(self.shard))
-        found = connection.execute(asked.order_by(RECORDS.c.position.desc()).limit(1)).one_or_none()
+        found = _last_of(connection, self.shard)
         size = 0 if found is None else number_of(found.position) + 1
         if not self._goes_on(connection, size, b"" if found is None else found.leaf):
             # A backup was put back, or another server took over: what is there now is what counts.
