@@ -122,7 +122,9 @@ def check_export(path: Path, *, key: str | None = None) -> CheckedExport:
 def _checked(stream: BinaryIO, name: str, key: str | None) -> CheckedExport:
     first = _document(stream.readline(_LONGEST), name, 1)
     heads = [_head(first, name, 1, key, None)]
-    if first.get("schema") != SCHEMA or first.keys() != {"head", "query", "schema", "signature"}:
+    asked = first.get("query")
+    right = first.keys() == {"head", "query", "schema", "signature"} and first["schema"] == SCHEMA
+    if not right or not isinstance(asked, dict):
         raise _altered(name, 1)
     count, before, number = 0, -1, 1
     while True:
@@ -138,7 +140,7 @@ def _checked(stream: BinaryIO, name: str, key: str | None) -> CheckedExport:
         count += 1
     if document["end"] != count or stream.read(1):
         raise _altered(name, number)
-    return CheckedExport(tuple(heads), dict(first["query"]), count)
+    return CheckedExport(tuple(heads), asked, count)
 
 
 def _head(
