@@ -90,7 +90,15 @@ def test_any_other_byte_of_an_export_is_refused(world: World, tmp_path: Path) ->
             check_export(path, key=PUBLIC)
     lines = whole.splitlines(keepends=True)
     listed = whole[: query[0]] + b'"query":[1],' + whole[query[1] :]
-    for wrong in ([listed], lines[:-1], lines[:3] + lines[4:], lines[:3] + lines[2:], [*lines, b"\n"], [], [b"[]\n"]):
+    for wrong in (
+        [listed],
+        lines[:-1],
+        lines[:3] + lines[4:],
+        lines[:3] + lines[2:],
+        [*lines, b"\n"],
+        [],
+        [b"[]\n"],
+    ):
         path.write_bytes(b"".join(wrong))
         with pytest.raises(InputError):
             check_export(path, key=PUBLIC)
