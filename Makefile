@@ -9,14 +9,20 @@ BIN := $(VENV)/bin
 FROM := --disable-pip-version-check --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := $(BIN)/python -m pip install $(FROM)
 
-.PHONY: demo test study bench hospitals pictures docs wheelhouse clean
+.PHONY: demo test types suite study bench hospitals pictures docs wheelhouse clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/primum demo
 
 test: $(VENV)/test.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(MAKE) --jobs 2 --no-print-directory types suite
+
+# Side by side: types are checked where a test waits.
+types:
 	$(BIN)/mypy
+
+suite:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 study: $(VENV)/test.installed

@@ -105,10 +105,18 @@ def test_a_certificate_from_seal_to_decision(ward: Ward) -> None:
     with pytest.raises(InputError, match="never sealed"):
         certify(ward.registry, model, test_set, by="house")
     sealed = seal(ward.registry, test_set, name="three hundred", key=key_of("sam"))
+    heard: list[tuple[str, int]] = []
     made = certify(
-        ward.registry, model, test_set, by="house", threshold=0.5, command="primum release certify …"
+        ward.registry,
+        model,
+        test_set,
+        by="house",
+        threshold=0.5,
+        command="primum release certify …",
+        progress=lambda *stage: heard.append(stage),
     )
     assert made.uses == 1
+    assert {stage for stage, _ in heard} == {"test set"} and sum(done for _, done in heard) == 600
     found = {one.test: one for one in made.audit.findings}
     area = found["performance.auc"].estimates[0]
     assert area.n == (300,)
@@ -259,7 +267,9 @@ def test_a_conversion_holds_only_where_two_files_answer_alike(
     tmp_path: Path, count: int, other: dict[str, float], alike: bool
 ) -> None:
     weights, graph, folder = twins(tmp_path, count, **other)
-    audit = compare_twins(weights, graph, open_cases(folder))
+    done: list[int] = []
+    audit = compare_twins(weights, graph, open_cases(folder), progress=lambda _, more: done.append(more))
+    assert sum(done) == count
     (found,) = audit.findings
     assert converts(found) is alike, found.settings
     assert (found.verdict == "none_found") is alike
@@ -315,7 +325,11 @@ def test_a_model_of_histories_is_certified_by_its_loss(tmp_path: Path) -> None:
     model = open_model(tmp_path / "model")
     assert register(ward.registry, tmp_path / "model", ward.card()) == model.ref.digest
     seal(ward.registry, tmp_path / "test-set", name="histories", key=key_of("sam"))
-    made = certify_records(ward.registry, model, tmp_path / "test-set", by="house")
+    done: list[int] = []
+    made = certify_records(
+        ward.registry, model, tmp_path / "test-set", by="house", progress=lambda _, more: done.append(more)
+    )
+    assert sum(done) == 40
     (found,) = made.audit.findings
     (loss,) = found.estimates
     # Guessing among all tokens would lose this much.

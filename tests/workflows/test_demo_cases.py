@@ -125,7 +125,7 @@ def test_a_given_file_is_halved_and_its_own_test_split_proves_nothing(tmp_path: 
     outcome = run_case_demo(
         "images",
         folder,
-        settings=CaseDemoSettings(0, 0, shadows=4, sampled=20),
+        settings=CaseDemoSettings(0, 0, shadows=2, sampled=8),
         language=Language("en"),
         seed=1,
         shown_as=folder,

@@ -65,7 +65,7 @@ def plan(world: World) -> AuditPlan:
         InMemory(tuple(side.select(part) for part in np.array_split(np.arange(len(side)), 3)))
         for side in (world.members, world.held_out)
     )
-    return AuditPlan(world.opened(), members, held_out, sampled=40)
+    return AuditPlan(world.opened(), members, held_out, sampled=12)
 
 
 @pytest.fixture(scope="module")

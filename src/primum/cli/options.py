@@ -70,7 +70,7 @@ Sampled = Annotated[
     int,
     typer.Option(
         "--sampled",
-        min=40,
+        min=10,
         help=message("Patients for the tests that generate or sweep; the others ask everyone."),
     ),
 ]

@@ -99,6 +99,7 @@ def certify(
     lang: options.Lang = None,
 ) -> int:
     """Run a model on a certified test set."""
+    from primum.cli.progress import Stages
     from primum.workflows.certify import write_certificate
     from primum.workflows.command import written_command
     from primum.workflows.outputs import refuse_full
@@ -107,8 +108,10 @@ def certify(
     refuse_full(out)
     command = written_command(click.get_current_context().obj or [])
     run = _certifier(model, test_set, factory=factory, positive=positive, threshold=threshold)
+    stages = Stages(language)
     with release_options.opened(registry, trail) as one:
-        made = run(one, by=release_options.account(by), purpose=purpose, command=command)
+        made = run(one, by=release_options.account(by), purpose=purpose, command=command, progress=stages)
+    stages.close()
     write_certificate(out, made.audit, language=language, sign_key=signing)
     _show(made.audit, out, language)
     print(language.text("The test set has now served {count} times.", count=made.uses))
@@ -151,6 +154,7 @@ def convert(
     lang: options.Lang = None,
 ) -> int:
     """Compare a model with its twin."""
+    from primum.cli.progress import Stages
     from primum.models.classifier_doors import open_classifier
     from primum.records.case_folder import open_cases
     from primum.workflows.certify import write_certificate
@@ -160,12 +164,15 @@ def convert(
 
     language, signing = Language(lang or preferred_language()), release_options.private_key(sign_key)
     refuse_full(out)
+    stages = Stages(language)
     audit = compare_twins(
         open_classifier(twin, factory=factory),
         open_classifier(model),
         open_cases(cases),
         command=written_command(click.get_current_context().obj or []),
+        progress=stages,
     )
+    stages.close()
     write_certificate(out, audit, language=language, sign_key=signing)
     _show(audit, out, language)
     alike = audit.findings[0].verdict == "none_found"

@@ -26,6 +26,7 @@ from primum.report.certificate import certificate
 from primum.report.language import Language
 from primum.workflows.classifier_command import require_classes
 from primum.workflows.outputs import run_facts, whole_folder
+from primum.workflows.plan import Progress
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def certify(
     positive: str | None = None,
     threshold: float | None = None,
     command: str = "",
+    progress: Progress = lambda stage, cases: None,
 ) -> Certified:
     """Run a registered classifier on a sealed folder of cases.
 
@@ -73,6 +75,7 @@ def certify(
     threshold : float or None
         Probability from which it is called; None: where it is the likeliest.
     command : str
+    progress : callable
 
     Returns
     -------
@@ -89,7 +92,7 @@ def certify(
     target = _target(cases, positive, threshold)
     registry.standing.model(model.ref.digest)
     uses = use(registry, sealed, model=model.ref.digest, purpose=purpose, by=by)
-    probabilities, labels, patients = _answers(model, cases, sealed)
+    probabilities, labels, patients = _answers(model, cases, sealed, progress)
     findings = performance_findings(
         probabilities,
         labels,
@@ -118,14 +121,14 @@ def _target(cases: CaseFolder, positive: str | None, threshold: float | None) ->
 
 
 def _answers(
-    model: OpenedClassifier, cases: CaseFolder, sealed: Seal
+    model: OpenedClassifier, cases: CaseFolder, sealed: Seal, progress: Progress
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Ask about every case, a shard at a time, and look at the files once more."""
-    answered = [
-        (model.predictor.predict_proba(shard), shard.labels, shard.subject_ids)
-        for name in cases.splits()
-        for shard in cases.split(name).shards()
-    ]
+    answered = []
+    for name in cases.splits():
+        for shard in cases.split(name).shards():
+            answered.append((model.predictor.predict_proba(shard), shard.labels, shard.subject_ids))
+            progress("test set", len(shard))
     require_unchanged(manifest_digest(files_of(cases.path)), sealed)
     probabilities, labels, patients = (np.concatenate(column) for column in zip(*answered, strict=True))
     return probabilities, labels, patients

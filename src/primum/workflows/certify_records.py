@@ -19,6 +19,7 @@ from primum.records.opened import open_records
 from primum.release.registry import Registry
 from primum.release.test_sets import Seal, files_of, open_sealed, use
 from primum.workflows.certify import Certified, require_unchanged
+from primum.workflows.plan import Progress
 
 _AT_ONCE = 500
 
@@ -31,6 +32,7 @@ def certify_records(
     by: str,
     purpose: str = "certification",
     command: str = "",
+    progress: Progress = lambda stage, patients: None,
 ) -> Certified:
     """Run a registered model of histories on a sealed MEDS, OMOP or FHIR folder.
 
@@ -47,7 +49,7 @@ def certify_records(
         raise ModelError("The model gives no probabilities of histories: there is nothing to certify.")
     registry.standing.model(model.ref.digest)
     uses = use(registry, sealed, model=model.ref.digest, purpose=purpose, by=by)
-    losses = _losses(model, test_set, sealed)
+    losses = _losses(model, test_set, sealed, progress)
     frame = Frame(model.ref.digest, sealed.digest, "nobody", "observed", 0)
     version = metadata.version("primum")
     context: dict[str, Scalar] = {
@@ -62,7 +64,7 @@ def certify_records(
     return Certified(audit, sealed, uses)
 
 
-def _losses(model: OpenedModel, test_set: Path, sealed: Seal) -> FloatArray:
+def _losses(model: OpenedModel, test_set: Path, sealed: Seal, progress: Progress) -> FloatArray:
     """Mean loss of each patient in nats a clinical token, NaN where there is none to foretell."""
     records, found = open_records(test_set), []
     for name in records.splits():
@@ -70,5 +72,6 @@ def _losses(model: OpenedModel, test_set: Path, sealed: Seal) -> FloatArray:
             for first in range(0, len(shard), _AT_ONCE):
                 some = shard.select(np.arange(first, min(first + _AT_ONCE, len(shard))))
                 found.append(-membership_scores(model.scorer, model.tokenizer.encode(some))["loss"])
+                progress("test set", len(some))
     require_unchanged(manifest_digest(files_of(test_set)), sealed)
     return np.concatenate(found)

@@ -12,10 +12,16 @@ from primum.models.opened import OpenedClassifier
 from primum.records.case_folder import CaseFolder
 from primum.release.decision import CONVERSION, FEWEST_CASES, LARGEST_DIFFERENCE
 from primum.workflows.classifier_command import require_classes
+from primum.workflows.plan import Progress
 
 
 def compare_twins(
-    twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder, *, command: str = ""
+    twin: OpenedClassifier,
+    model: OpenedClassifier,
+    cases: CaseFolder,
+    *,
+    command: str = "",
+    progress: Progress = lambda stage, cases: None,
 ) -> Audit:
     """Ask both models about the same cases.
 
@@ -31,6 +37,7 @@ def compare_twins(
     cases : CaseFolder
         Inputs as the model will meet them.
     command : str
+    progress : callable
 
     Returns
     -------
@@ -43,7 +50,7 @@ def compare_twins(
         The models have other classes, or are one and the same.
     """
     _require_twins(twin, model, cases)
-    largest, equal, count = _compared(twin, model, cases)
+    largest, equal, count = _compared(twin, model, cases, progress)
     alike = count >= FEWEST_CASES and largest <= LARGEST_DIFFERENCE and equal
     finding = Finding(
         CONVERSION,
@@ -82,7 +89,9 @@ def _require_twins(twin: OpenedClassifier, model: OpenedClassifier, cases: CaseF
         require_classes(one, cases)
 
 
-def _compared(twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder) -> tuple[float, bool, int]:
+def _compared(
+    twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder, progress: Progress
+) -> tuple[float, bool, int]:
     """Return the largest difference, whether all decisions are equal, and of how many cases."""
     largest, equal, count = 0.0, True, 0
     for name in cases.splits():
@@ -91,4 +100,5 @@ def _compared(twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder
             largest = max(largest, float(np.abs(ours - theirs).max()))
             equal = equal and bool((ours.argmax(axis=1) == theirs.argmax(axis=1)).all())
             count += len(shard)
+            progress("cases", len(shard))
     return largest, equal, count
