@@ -74,8 +74,8 @@ def certify(
         The class that is to be found; None: the second of two.
     threshold : float or None
         Probability from which it is called; None: where it is the likeliest.
-    command : str
-    progress : callable
+    command, progress
+        What was typed; called with a stage and how many more cases are done.
 
     Returns
     -------
@@ -92,20 +92,17 @@ def certify(
     target = _target(cases, positive, threshold)
     registry.standing.model(model.ref.digest)
     uses = use(registry, sealed, model=model.ref.digest, purpose=purpose, by=by)
-    probabilities, labels, patients = _answers(model, cases, sealed, progress)
+    answers = _answers(model, cases, sealed, progress)
     findings = performance_findings(
-        probabilities,
-        labels,
-        patients,
+        *answers,
         classes=cases.classes,
         target=target,
         threshold=threshold,
         frame=Frame(model.ref.digest, sealed.digest, "nobody", "observed", 0),
     )
-    unit = "patient" if cases.has_patients else "case"
-    version = metadata.version("primum")
-    context: dict[str, Scalar] = dict(test_set=sealed.name, uses=uses, unit=unit, version=version)
-    people = {"test_set": len(np.unique(patients))}
+    context: dict[str, Scalar] = dict(test_set=sealed.name, uses=uses, version=metadata.version("primum"))
+    context["unit"] = "patient" if cases.has_patients else "case"
+    people = {"test_set": len(np.unique(answers[2]))}
     audit = Audit(model.ref, {"test_set": sealed.digest}, people, command, 0, findings, context)
     return Certified(audit, sealed, uses)
 

@@ -36,8 +36,8 @@ def compare_twins(
         What is to be served.
     cases : CaseFolder
         Inputs as the model will meet them.
-    command : str
-    progress : callable
+    command, progress
+        As :func:`primum.workflows.certify.certify`.
 
     Returns
     -------
@@ -51,13 +51,14 @@ def compare_twins(
     """
     _require_twins(twin, model, cases)
     largest, equal, count = _compared(twin, model, cases, progress)
+    digest = cases.digest()
     alike = count >= FEWEST_CASES and largest <= LARGEST_DIFFERENCE and equal
     finding = Finding(
         CONVERSION,
         "none_found" if alike and twin.ref.identity == "computed" else "inconclusive",
         False,
         model.ref.digest,
-        digest := cases.digest(),
+        digest,
         material=LARGEST_DIFFERENCE,
         # Not a sample of a population: over these cases it is exact.
         estimates=(Estimate("largest_difference", largest, largest, largest, (count,), "exact"),),
@@ -71,15 +72,8 @@ def compare_twins(
             **{f"twin {name}": one for name, one in twin.ref.files.items()},
         },
     )
-    return Audit(
-        model=model.ref,
-        data={"cases": digest},
-        patients={},
-        command=command,
-        seed=0,
-        findings=(finding,),
-        context={"version": metadata.version("primum")},
-    )
+    version = metadata.version("primum")
+    return Audit(model.ref, {"cases": digest}, {}, command, 0, (finding,), {"version": version})
 
 
 def _require_twins(twin: OpenedClassifier, model: OpenedClassifier, cases: CaseFolder) -> None:
