@@ -56,7 +56,7 @@ SMALL = DemoSettings(
     private_batch=30,
     width=64,
     layers=2,
-    sampled=80,
+    sampled=40,
 )
 
 
