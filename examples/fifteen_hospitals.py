@@ -29,7 +29,8 @@ from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import LocalGrid
 from primum.train.federated.malice import scaled
 from primum.train.federated.partition import unequal_sites
-from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds
+from primum.train.federated.rounds import result_of, run_rounds
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import Arrays, LinearSite, Round, load, travelling
 from primum.train.federated.suspicion import accused
 from primum.train.private_linear import LinearSettings, fit_private_linear, mechanisms_of, rate_under_noise

@@ -113,7 +113,8 @@ def between(network: str, count: int) -> list[float]:
     """Train between sites of this process, or of Ray's workers."""
     from primum.train.federated.answering import answer
     from primum.train.federated.local_grid import LocalGrid
-    from primum.train.federated.rounds import FederatedSettings, run_rounds
+    from primum.train.federated.rounds import run_rounds
+    from primum.train.federated.settings import FederatedSettings
     from primum.train.federated.sites import travelling
     from primum.workflows.workers import workers
 

@@ -55,7 +55,8 @@ from primum.train.federated.aggregation import Rule
 from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import LocalGrid
 from primum.train.federated.partition import unequal_sites
-from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds
+from primum.train.federated.rounds import result_of, run_rounds
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import LinearSite, NetworkSite, Site, load, travelling
 from primum.train.federated.suspicion import accused
 from primum.train.learners import CaseLearner

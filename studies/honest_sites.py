@@ -26,7 +26,8 @@ from primum.records.synthetic_cases import ImageSettings, synthetic_images
 from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import LocalGrid
 from primum.train.federated.partition import unequal_sites
-from primum.train.federated.rounds import FederatedSettings, run_rounds
+from primum.train.federated.rounds import run_rounds
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import LinearSite, travelling
 from primum.train.federated.suspicion import RATE_OF_SEVERAL, STEPS_APART, accused
 from primum.train.private_linear import LinearSettings, mechanisms_of, rate_under_noise

@@ -27,7 +27,8 @@ from primum.records.cases import Cases
 from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import LocalGrid
 from primum.train.federated.partition import unequal_sites
-from primum.train.federated.rounds import FederatedSettings, run_rounds
+from primum.train.federated.rounds import run_rounds
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import NetworkSite, load, travelling
 from primum.train.learners import CaseLearner
 from studies.attacks import DATA, cases_of

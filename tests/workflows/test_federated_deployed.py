@@ -15,7 +15,8 @@ from primum.fit.networks import ScatteringNetwork
 from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import LocalGrid
 from primum.train.federated.messages import read_reply
-from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds
+from primum.train.federated.rounds import result_of, run_rounds
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import LinearSite, load
 from primum.train.learners import CaseLearner
 from primum.train.private_linear import LinearSettings, units_of

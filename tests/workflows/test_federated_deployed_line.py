@@ -26,10 +26,11 @@ from primum.train.federated.answering import answer
 from primum.train.federated.deployed import CountedSite, SiteGrid
 from primum.train.federated.local_grid import LocalGrid
 from primum.train.federated.messages import arrays_record, config_record, read_reply
-from primum.train.federated.rounds import FederatedSettings, run_rounds, site_ledger
+from primum.train.federated.rounds import run_rounds, site_ledger
 from primum.train.federated.secure import SecureSettings, masking
 from primum.train.federated.secure_coordinator import secure_round
 from primum.train.federated.secure_site import SecureAnswer
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import Arrays, Round, Site
 from primum.train.private_linear import LinearSettings, mechanisms_of
 from primum.train.receipt import read_receipt

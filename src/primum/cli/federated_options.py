@@ -68,7 +68,7 @@ def settings_of(rate: float | None, strategy: str, proximal: float | None, **sai
     InputError
         No rate at all, or noise for each site without a bound.
     """
-    from primum.train.federated.rounds import FederatedSettings
+    from primum.train.federated.settings import FederatedSettings
 
     if rate is not None and not 0 < rate < float("inf"):
         raise InputError("The learning rate must be above zero, not {rate}.", rate=rate)

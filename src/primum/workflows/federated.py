@@ -19,9 +19,10 @@ from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import Apply, LocalGrid
 from primum.train.federated.messages import Reply
 from primum.train.federated.partition import unequal_sites
-from primum.train.federated.rounds import FederatedSettings, result_of, run_rounds, site_ledger
+from primum.train.federated.rounds import result_of, run_rounds, site_ledger
 from primum.train.federated.secure import SecureSettings, masking, require_summable
 from primum.train.federated.secure_site import SecureAnswer
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import Arrays, fixed_in, load, travelling, usual_rate
 from primum.train.federated.standing import Standing
 from primum.train.federated.suspicion import STEPS_APART

@@ -23,9 +23,10 @@ from primum.train.federated.answering import answer
 from primum.train.federated.deployed import CountedSite, SiteGrid
 from primum.train.federated.local_grid import Answer
 from primum.train.federated.messages import CONFIG
-from primum.train.federated.rounds import FederatedSettings, Told, rate_of, result_of, run_rounds, site_ledger
+from primum.train.federated.rounds import Told, rate_of, result_of, run_rounds, site_ledger
 from primum.train.federated.secure import SecureSettings, masking, require_summable
 from primum.train.federated.secure_site import SecureAnswer
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import Site, fixed_in, load, travelling
 from primum.train.federated.standing import Standing
 from primum.train.federated.suspicion import ranks

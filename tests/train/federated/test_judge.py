@@ -14,7 +14,8 @@ from primum.records.cases import Cases
 from primum.train.federated.answering import answer
 from primum.train.federated.judge import changes, judge_of
 from primum.train.federated.local_grid import LocalGrid
-from primum.train.federated.rounds import FederatedSettings, run_rounds
+from primum.train.federated.rounds import run_rounds
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import Arrays, LinearSite, Round, load, travelling
 from primum.train.federated.suspicion import suspicions
 from primum.train.private_linear import LinearSettings

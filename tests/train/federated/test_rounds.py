@@ -22,13 +22,8 @@ from primum.records.cases import Cases
 from primum.train.accounting import epsilon_spent
 from primum.train.federated.answering import answer
 from primum.train.federated.local_grid import Answer, LocalGrid
-from primum.train.federated.rounds import (
-    FederatedSettings,
-    rate_of,
-    result_of,
-    run_rounds,
-    site_ledger,
-)
+from primum.train.federated.rounds import rate_of, result_of, run_rounds, site_ledger
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import LinearSite, NetworkSite, Round, Site, near
 from primum.train.federated.standing import Standing, resumed
 from primum.train.federated.suspicion import accused

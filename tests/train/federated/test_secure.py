@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 import primum.train.federated.secure_site as site_side
 from primum.errors import InputError, MachineError, PrimumError
 from primum.train.federated.local_grid import Answer, LocalGrid
-from primum.train.federated.rounds import FederatedSettings
 from primum.train.federated.secure import (
     SECURE,
     SecureSettings,
@@ -33,6 +32,7 @@ from primum.train.federated.secure import (
 )
 from primum.train.federated.secure_coordinator import secure_round
 from primum.train.federated.secure_site import SecureAnswer
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import Arrays, Round
 
 SHAPES = {"layer": (7, 5), "bias": (5,), "one": (1, 1)}

@@ -6,8 +6,8 @@ speaks against it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from flwr.app import Message, MetricRecord, RecordDict
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from primum.errors import InputError, MachineError
 from primum.fit.protocol import Keep
 from primum.train.accounting import Mechanism, PrivacyLedger, epsilon_spent
-from primum.train.federated.aggregation import Rule, aggregated, clipped
+from primum.train.federated.aggregation import aggregated, clipped
 from primum.train.federated.judge import Judge, changes
 from primum.train.federated.messages import (
     ARRAYS,
@@ -31,12 +31,12 @@ from primum.train.federated.messages import (
 )
 from primum.train.federated.secure import SecureSettings
 from primum.train.federated.secure_coordinator import secure_round
+from primum.train.federated.settings import FederatedSettings
 from primum.train.federated.sites import Arrays, Round, usual_rate
 from primum.train.federated.standing import Standing, noted, put, resumed
 from primum.train.federated.suspicion import observe
 from primum.train.private_linear import rate_under_noise
 
-Server = Literal["fedavg", "fedadam"]
 _MOMENTS = ("m_t", "v_t")
 _SILENT = "{site} fell silent: it is left out of this round."
 _SITE_DELTA, _BOUND_BEFORE = 1e-5, 1.0
@@ -44,56 +44,6 @@ _SITE_DELTA, _BOUND_BEFORE = 1e-5, 1.0
 Told = Callable[[int, int, int, Sequence[str]], None]
 # Given the round, the weights that sites started from, and what they sent.
 Capture = Callable[[int, Arrays, Sequence[Reply]], None]
-
-
-@dataclass(frozen=True)
-class FederatedSettings:
-    """How hospitals train together.
-
-    Attributes
-    ----------
-    rounds, epochs : int
-        Rounds, and passes over each site's patients in one.
-    learning_rate, proximal : float
-        Of the sites; FedProx's mu, 0: FedAvg.
-    server : {"fedavg", "fedadam"}
-        What the coordinator does with what sites agree on: takes it, or steps towards it by Adam.
-    server_rate : float
-        Of Adam at the coordinator.
-    rule : Rule
-        How updates are put together.
-    malicious : int
-        How many sites the rule is to hold against.
-    bound : float or None
-        Largest norm of an update; longer ones are shortened.
-    site_noise : float
-        Deviation of the noise that the coordinator adds to the sum, over `bound`: each site is promised
-        something then. 0: none.
-    adapted : bool
-        Steps are of a length that suits the noise, where sites say in round 0 that they add some.
-    averaged : bool
-        The result is the mean of the weights after the second half of the rounds.
-    seed : int
-        Of the order of patients.
-    """
-
-    rounds: int = 20
-    epochs: int = 1
-    learning_rate: float = 3e-3
-    proximal: float = 0.0
-    server: Server = "fedavg"
-    server_rate: float = 0.01
-    rule: Rule = "mean"
-    malicious: int = 0
-    bound: float | None = None
-    site_noise: float = 0.0
-    adapted: bool = False
-    averaged: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.site_noise and (self.bound is None or self.rule != "mean"):
-            raise InputError("Noise for each site needs --clip-updates and the rule mean: give both.")
 
 
 def run_rounds(

@@ -15,12 +15,10 @@ Bonawitz et al., Practical secure aggregation for privacy-preserving machine lea
 Secure single-server aggregation with (poly)logarithmic overhead, CCS 2020 (SecAgg+).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -32,9 +30,7 @@ from numpy.typing import NDArray
 
 from primum.errors import InputError, MachineError
 from primum.train.federated.aggregation import clipped, usable_rows
-
-if TYPE_CHECKING:
-    from primum.train.federated.rounds import FederatedSettings
+from primum.train.federated.settings import FederatedSettings
 
 Words = NDArray[np.uint64]
 SECURE, MASKED = "secure", "masked"
