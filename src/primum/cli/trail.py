@@ -355,14 +355,15 @@ def status(trail: Address, shard: Shard = None, lang: options.Lang = None) -> in
             size, waiting = size_of(connection, one), unended(connection, shard=one)
         signed = last_head(store, shard=one)
         covered = signed.head.size if signed else 0
-        if len(shards) > 1:
-            print(language.text("Chain {shard}:", shard=one))
-        print(
+        said = [
             language.text(
                 "{size} records, {covered} of them under a signed head.", size=size, covered=covered
-            )
-        )
-        print(language.text("{count} predictions began and did not end.", count=len(waiting)))
+            ),
+            language.text("{count} predictions began and did not end.", count=len(waiting)),
+        ]
+        if len(shards) > 1:
+            said = [language.text("Chain {shard}:", shard=one), *("  " + line for line in said)]
+        print("\n".join(said))
     if store.kind == "postgresql" and store.may_rewrite():
         print(
             language.text(

@@ -95,8 +95,7 @@ def said(seen: "Verified", language: Language, *, key_given: bool) -> list[str]:
                 number=seen.open_intents[0],
             )
         )
-    lines.append(language.text("What this does not show:"))
-    lines += [
-        "  " + language.text(UNSEEN[code], count=count) for code, count in seen.unseen(key_given=key_given)
-    ]
-    return lines
+    unseen = seen.unseen(key_given=key_given)
+    if unseen:
+        lines.append(language.text("What this does not show:"))
+    return [*lines, *("  " + language.text(UNSEEN[code], count=count) for code, count in unseen)]
