@@ -167,7 +167,7 @@ def check(
 
 
 def _written(trail: str) -> list[tuple[int, int, str]]:
-    """Read which events the trail has; releases are written to its first shard."""
+    """Read which events the trail has."""
     from primum.errors import InputError
     from primum.trail.queries import Query, find
     from primum.trail.record import read_record
@@ -177,7 +177,7 @@ def _written(trail: str) -> list[tuple[int, int, str]]:
     try:
         with store.reading() as connection:
             return [
-                (0, one.number, str(details["event"]))
+                (one.shard, one.number, str(details["event"]))
                 for one in find(connection, Query(kinds=kinds))
                 if "event" in (details := read_record(one.body)["details"])
             ]
