@@ -1,7 +1,9 @@
 """``primum release`` as it is typed: every verb, both languages, and what is refused in one sentence."""
 
+import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.release.world import Ward, clean, finding, key_of, policy_text
 
 from primum.cli.main import run
+from primum.evidence.canonical import canonical_bytes
 from primum.release.registry import Registry
 from primum.trail.log import Trail
+from primum.trail.retention import HIPAA, SIX_YEARS, expire
 
 Says = Callable[..., tuple[int, str]]
 
@@ -103,6 +107,27 @@ def test_from_init_to_rollback(says: Says, place: Path) -> None:
     status, said = says("check")
     assert status == 1
     assert "model.onnx of the registered model" in said
+
+
+def test_events_that_are_past_their_time_are_not_missing(says: Says, place: Path) -> None:
+    """Six years later the trail keeps hashes only; one that is not the record's is still noticed."""
+    says("init", "--policy", "@release.toml")
+    released(says, "1")
+    trail = str(place / "trail.db")
+    with Trail(trail, key=key_of("trail")) as opened:
+        opened.sign_head()
+        later = datetime.now(UTC) + timedelta(days=SIX_YEARS + 1)
+        count = expire(opened.store, HIPAA, by="primum", at=later)
+    status, said = says("check")
+    events = len(Registry(place / "registry").history())
+    assert count == events
+    assert (status, f"{events} events are past their time in the trail" in said) == (0, True)
+    file = place / "registry" / "history" / "00000002.json"
+    document = json.loads(file.read_bytes())
+    document["position"]["leaf"] = "0" * 64
+    file.write_bytes(canonical_bytes(document))
+    status, said = says("check")
+    assert (status, "The trail has no record of event 2 of the registry" in said) == (1, True)
 
 
 def test_who_signs_is_said_and_who_may_not_is_told(says: Says, place: Path) -> None:

@@ -147,7 +147,13 @@ def check(
         except InputError as error:
             altered.append(language.error(error))
     if trail is not None:
-        found = compare(opened.history(), _written(trail))
+        found = compare(opened.history(), *_written(trail))
+        if found.expired:
+            sentence = message(
+                "{count} events are past their time in the trail: of their records only the hashes are left, "
+                "and they are the right ones."
+            )
+            print(language.text(sentence, count=len(found.expired)))
         for numbers, sentence in (
             (found.missing, message("The trail has no record of event {number} of the registry.")),
             (found.lost, message("Record {number} of the trail is of an event that the registry lacks.")),
@@ -166,21 +172,22 @@ def check(
     return 1 if altered else 0
 
 
-def _written(trail: str) -> list[tuple[int, int, str]]:
-    """Read which events the trail has."""
+def _written(trail: str) -> "tuple[list[tuple[int, int, str]], set[tuple[int, int, str]]]":
+    """Read which events the trail has, and which records of such are past their time."""
     from primum.errors import InputError
-    from primum.trail.queries import Query, find
+    from primum.trail.queries import Query, expired, find
     from primum.trail.record import read_record
     from primum.trail.store import Store
 
     store, kinds = Store(trail), ("release", "approval", "rejection", "revocation", "test_set")
     try:
         with store.reading() as connection:
-            return [
+            there = [
                 (one.shard, one.number, str(details["event"]))
                 for one in find(connection, Query(kinds=kinds))
                 if "event" in (details := read_record(one.body)["details"])
             ]
+            return there, set(expired(connection, kinds))
     except ValueError as error:
         raise InputError("The trail holds what is no record: run primum trail verify.") from error
     finally:

@@ -1,6 +1,6 @@
 """What people ask of a trail: all about one patient, all that a model said, all that a user did, a time."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -105,6 +105,15 @@ def find(
     for position, leaf, body, kind in streamed:
         if not query.kinds or any(kind == one or kind.startswith(f"{one}.") for one in query.kinds):
             yield Found(position >> SHARD_BITS, number_of(position), leaf, body)
+
+
+def expired(connection: Connection, kinds: Collection[str]) -> Iterator[tuple[int, int, str]]:
+    """Give shard, number and leaf hash, hexadecimal, of records whose bytes retention dropped."""
+    columns = RECORDS.c
+    asked = select(columns.position, columns.leaf, columns.kind).where(columns.body.is_(None))
+    for position, leaf, kind in connection.execute(asked.order_by(columns.position)):
+        if kind in kinds or kind.partition(".")[0] in kinds:
+            yield position >> SHARD_BITS, number_of(position), leaf.hex()
 
 
 def shards_asked(store: Store, shard: int | None) -> list[int]:
