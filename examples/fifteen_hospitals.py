@@ -75,8 +75,7 @@ def together(
     rate = rate_under_noise(settings.learning_rate, noise * settings.clip * SITES**0.5 / len(people))
     plan: Any = {"averaged": True, "rule": "multi_krum" if bad else "mean", "malicious": bad}
     asked = FederatedSettings(ROUNDS, STEPS, rate if epsilon else RATE, **plan)
-    model = recipe.build(train, seed=0)
-    start, before = travelling(model.module)
+    start, before = travelling((model := recipe.build(train, seed=0)).module)
     grid = LocalGrid({place + 1: answer(site) for place, site in enumerate(sites)})
     standing = run_rounds(grid, start, settings=asked, before=before, sites=SITES)
     load(model.module, result_of(standing, asked))
