@@ -313,18 +313,18 @@ def test_old_findings_stop_a_model_that_everybody_signed() -> None:
     assert bench.findings("a", clean()).later(0).model("a").state == "approved"
 
 
+def admission(bench: Bench) -> Statement:
+    """What the operator signs to admit the model, now."""
+    now = bench.standing
+    return Statement(
+        "admit", "otto", "operator", bench.date, model=digest_of("a"), policy=now.policy, head=now.head
+    )
+
+
 def test_a_step_names_the_decision_that_holds_now() -> None:
     bench = fresh().ready("a").approved("a").later(1)
     kept = bench.model("a").decisions[-1]
-    said = Statement(
-        "admit",
-        "otto",
-        "operator",
-        bench.date,
-        model=digest_of("a"),
-        policy=bench.standing.policy,
-        head=bench.standing.head,
-    )
+    said = admission(bench)
     step = Stepped(digest_of("a"), "admit", by=sign_statement(said, key_of("otto")), decision=kept)
     with pytest.raises(InputError, match="another decision"):
         bench.happens("step", step)
@@ -344,15 +344,7 @@ def test_a_step_names_the_decision_that_holds_now() -> None:
 )
 def test_the_signature_of_a_step_serves_for_this_step_only(other: dict[str, Any]) -> None:
     bench = fresh().ready("a").approved("a")
-    said = Statement(
-        "admit",
-        "otto",
-        "operator",
-        bench.date,
-        model=digest_of("a"),
-        policy=bench.standing.policy,
-        head=bench.standing.head,
-    )
+    said = admission(bench)
     decision = bench.model("a").decisions[-1]
 
     def taken(statement: Statement) -> Stepped:

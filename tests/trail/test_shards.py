@@ -150,6 +150,15 @@ def test_what_was_read_before_is_not_read_again(world: World) -> None:
         (s, True, True) for s in SHARDS
     ]
 
+    # Which were begun was not read, and that is said; whole, it was.
+    unseen = [{code for code, _ in one.unseen(key_given=True)} for one in seen]
+    assert ["shards" in codes for codes in unseen] == [True, False, False]
+    whole = verify_all(Store(world.url), key=PUBLIC)
+    assert not any({"shards", "others"} & {code for code, _ in one.unseen(key_given=True)} for one in whole)
+    world.take_away(5)
+    (one,) = verify_all(Store(world.url), key=PUBLIC, only=1)
+    assert (one.shard, one.holds) == (1, True) and "others" in dict(one.unseen(key_given=True))
+
 
 def written(world: World, path: Path) -> list[bytes]:
     lines = list(export_lines(Store(world.url), Query(patient=PATIENTS[2])))
@@ -203,7 +212,8 @@ def test_the_commands(
     assert [said.out.count(f"Chain {shard}:") for shard in SHARDS] == [1, 1, 1]
     assert "Records read" in said.err
     assert run(["trail", "verify", "t.db", "--shard", "5", "--lang", "en"]) == 0
-    assert "Chain" not in capsys.readouterr().out
+    alone = capsys.readouterr().out
+    assert "Chain 5" not in alone and "The other chains, and whether this one was begun" in alone
     assert run(["trail", "head", "t.db", "--key", "key.pem", "--lang", "en"]) == 0
     assert capsys.readouterr().out.count("Signed a head") == 3
     assert run(["trail", "status", "t.db", "--lang", "en"]) == 0

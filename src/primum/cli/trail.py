@@ -99,7 +99,7 @@ def verify_command(
     from primum.evidence.signature import read_public_key
     from primum.trail.heads import public_hex
     from primum.trail.store import Store
-    from primum.trail.verification import verify, verify_all
+    from primum.trail.verification import verify_all
     from primum.trail.witness_places import gathered
 
     key = public_hex(read_public_key(public_key)) if public_key else None
@@ -110,12 +110,7 @@ def verify_command(
     def read(more: int) -> None:
         stages(_VERIFIED, more)
 
-    if shard is None:
-        seen = verify_all(store, key=key, witnessed=heads, resume=resume, deep=deep, progress=read)
-    else:
-        sizes = [one.head.size for one in heads if one.head.shard == shard]
-        start = max(sizes, default=0) if resume else 0
-        seen = (verify(store, shard=shard, key=key, witnessed=heads, start=start, deep=deep, progress=read),)
+    seen = verify_all(store, key=key, witnessed=heads, only=shard, resume=resume, deep=deep, progress=read)
     stages.close()
     print("\n".join(all_said(seen, language, key_given=key is not None)))
     return 0 if all(one.holds for one in seen) else 1

@@ -43,6 +43,8 @@ UNSEEN: Final = {
     ),
     "columns": message("Whether searches find every record: verify with --deep compares them."),
     "before": message("The bytes of the first {count} records: only their hashes were read."),
+    "shards": message("Whether a chain is missing or foreign: what was begun stands in records not read."),
+    "others": message("The other chains, and whether this one was begun: leave --shard out."),
     "clock": message("Whether the writer's clock was right: a time never goes back, and no more is known."),
 }
 

@@ -109,6 +109,20 @@ def _refused(file: str, where: str) -> InputError:
     )
 
 
+def decode_bytes(kind: Any, content: bytes) -> Any:
+    """Turn the bytes of a JSON document back into `kind`, as :func:`decode` does.
+
+    Raises
+    ------
+    Misfit
+        They are no JSON, or do not fit.
+    """
+    try:
+        return decode(kind, json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise Misfit("JSON") from error
+
+
 def decode(kind: Any, value: Any, where: str = "") -> Any:
     """Turn JSON back into `kind`, a dataclass, mapping, tuple, literal, union or scalar type.
 

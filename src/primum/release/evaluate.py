@@ -1,12 +1,11 @@
 """From where a model stands to the decision of the policy, and to the signatures that count."""
 
-import json
 from datetime import timedelta
 from functools import lru_cache
 
 from primum.errors import InputError
 from primum.evidence.audit import Audit
-from primum.evidence.documents import Misfit, decode
+from primum.evidence.documents import Misfit, decode_bytes
 from primum.release.approvals import Counted, Subject, count_ballots, has_quorum
 from primum.release.change import Version, judge_change, judge_waived
 from primum.release.decision import Candidates, Decision, Seen, Taken, judge_harm, judge_requirement
@@ -147,8 +146,8 @@ def audit_of(shelf: Shelf, digest: str) -> Audit:
 @lru_cache(maxsize=256)
 def _audit(content: bytes) -> Audit:
     try:
-        audit: Audit = decode(Audit, json.loads(content))
-    except (Misfit, ValueError, RecursionError) as error:
+        audit: Audit = decode_bytes(Audit, content)
+    except Misfit as error:
         raise InputError(
             "Findings in the registry cannot be read: copy the registry again, whole."
         ) from error

@@ -1,12 +1,11 @@
 """Where everything stands: what the events so far make of models, test sets and what is served."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from primum.errors import InputError
-from primum.evidence.documents import Misfit, decode
+from primum.evidence.documents import Misfit, decode_bytes
 from primum.release.card import ReleaseCard, read_card
 from primum.release.decision import Decision
 from primum.release.policy import Policy
@@ -191,8 +190,8 @@ def _card(content: bytes) -> ReleaseCard:
 @lru_cache(maxsize=1024)
 def _decision(content: bytes) -> Decision:
     try:
-        found: Decision = decode(Decision, json.loads(content))
-    except (Misfit, ValueError, RecursionError) as error:
+        found: Decision = decode_bytes(Decision, content)
+    except Misfit as error:
         raise InputError(
             "A decision in the registry cannot be read: copy the registry again, whole."
         ) from error

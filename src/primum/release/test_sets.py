@@ -9,7 +9,6 @@ Dwork, Feldman, Hardt, Pitassi, Reingold & Roth, The reusable holdout: preservin
 analysis, Science 349 (2015) 636.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from primum.errors import InputError, clean_text
 from primum.evidence.canonical import canonical_bytes
-from primum.evidence.documents import Misfit, decode
+from primum.evidence.documents import Misfit, decode_bytes
 from primum.evidence.identity import file_digest, manifest_digest
 from primum.release.acts import person_of
 from primum.release.event import Body, Kind, Sealed, Used
@@ -102,8 +101,8 @@ def read_seal(registry: Registry, digest: str) -> Seal:
     """Return what was sealed under a digest."""
     known = registry.standing.test_sets[digest]
     try:
-        found: Seal = decode(Seal, json.loads(registry.shelf.get(known.seal)))
-    except (Misfit, ValueError, RecursionError) as error:
+        found: Seal = decode_bytes(Seal, registry.shelf.get(known.seal))
+    except Misfit as error:
         raise InputError("A seal in the registry cannot be read: copy the registry again, whole.") from error
     return found
 

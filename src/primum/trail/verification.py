@@ -82,6 +82,7 @@ def verify_all(
     *,
     key: str | None = None,
     witnessed: Sequence[SignedHead] = (),
+    only: int | None = None,
     resume: bool = False,
     deep: bool = False,
     progress: Progress | None = None,
@@ -92,6 +93,8 @@ def verify_all(
     ----------
     store, key, witnessed, deep, progress
         As :func:`verify`.
+    only : int or None
+        No shard but this one.
     resume : bool
         Read of each shard only what came after its last witnessed head.
     """
@@ -105,6 +108,9 @@ def verify_all(
             store, shard=shard, key=key, witnessed=witnessed, start=start, deep=deep, progress=progress
         )
 
+    if only is not None:
+        (seen := verified(only)).alone = True
+        return (seen,)
     with store.reading() as connection:
         there = shards_of(connection)
     first = verified(0)

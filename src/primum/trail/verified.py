@@ -14,7 +14,7 @@ class Problem:
     ----------
     code : str
         ``altered`` (a record's bytes), ``broken`` (it does not follow the one before), ``missing``,
-        ``inserted``, ``block`` (a stored root), ``head`` (a signature, or a head that is no head), ``root``
+        ``block`` (a stored root), ``head`` (a signature, or a head that is no head), ``root``
         (the records before are not those that were signed), ``truncated`` (signed records are not there),
         ``lost_head`` (a witnessed head that the trail no longer has), ``columns`` (what queries look for is
         not what the record says), ``record`` (no record that could have been written), ``time``,
@@ -54,6 +54,8 @@ class Verified:
         Intents without an outcome: something began and did not end.
     begun : set of int
         Other shards that records of this one say were begun.
+    alone : bool
+        The other shards were not looked at.
     deep : bool
     """
 
@@ -69,6 +71,7 @@ class Verified:
     expired: int = 0
     open_intents: list[int] = field(default_factory=list)
     begun: set[int] = field(default_factory=set)
+    alone: bool = False
     deep: bool = False
 
     @property
@@ -82,12 +85,14 @@ class Verified:
         Codes: ``tail`` (no head covers them: whoever can write to the database can change or drop them),
         ``unwitnessed`` (only the trail's own heads cover them: who also holds its key can rewrite them),
         ``key`` (the trail itself said which key signs), ``columns`` (only ``deep`` finds what searches would
-        leave out), ``before`` (their hashes were taken from the store, their bytes not read), ``clock``
+        leave out), ``before`` (their hashes were taken from the store, their bytes not read), ``shards``
+        (which were begun stands in such records of shard 0), ``others`` (nobody asked for them), ``clock``
         (always: a time is what the writer's clock said, and only never goes back).
         """
         found = [("tail", self.size - self.covered), ("unwitnessed", self.size - self.witnessed_to)]
         found += [("key", 0 if key_given else self.size), ("columns", 0 if self.deep else self.size)]
-        found += [("before", self.start), ("clock", self.size)]
+        found += [("before", self.start), ("shards", 0 if self.shard or self.alone else self.start)]
+        found += [("others", self.size if self.alone else 0), ("clock", self.size)]
         return tuple((code, count) for code, count in found if count > 0)
 
     def found(self, code: str, number: int, last: int | None = None) -> None:
