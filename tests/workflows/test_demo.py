@@ -60,19 +60,21 @@ def test_says_what_each_model_gives_away_and_what_protection_costs(demonstration
     assert "Traceback" not in demonstration.stderr
 
 
+@pytest.mark.parametrize("name", ["leaky", "protected"])
 def test_the_command_in_the_report_reproduces_the_findings(
     demonstration: Demonstration,
+    name: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    made = demonstration.folder / "primum-demo" / "leaky"
+    made = demonstration.folder / "primum-demo" / name
     command = findings(made)["command"]
     assert command in (made / "report.html").read_text(encoding="utf-8")
     program, *arguments = shlex.split(command)
     assert program == "primum"
     monkeypatch.chdir(demonstration.folder)
-    again = demonstration.folder / "again"
-    assert run([*arguments, "--out", str(again)]) == 1
+    again = demonstration.folder / f"again-{name}"
+    assert run([*arguments, "--out", str(again)]) == (1 if name == "leaky" else 3)
     capsys.readouterr()
     assert (again / "findings.json").read_bytes() == (made / "findings.json").read_bytes()
 

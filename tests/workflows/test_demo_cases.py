@@ -91,6 +91,9 @@ def test_images_tell_the_leaky_model_from_the_protected_one(images: tuple[Path, 
     assert context[0]["training_balanced_accuracy"] > 0.95 > context[1]["training_balanced_accuracy"]
     assert 'lang="fr"' in (made / "leaky" / "report.html").read_text(encoding="utf-8")
     assert "images/leaky/report.html" in said
+    # The command line takes no fewer: else the command in the report would be refused.
+    asked = shlex.split(document(made / "leaky")["command"])
+    assert int(asked[asked.index("--sampled") + 1]) >= 40
 
 
 def test_the_command_in_the_report_reproduces_the_findings(

@@ -84,7 +84,7 @@ def audit_of(trial: Trial, *, as_members: str, seed: int = 0) -> Audit:
         only=PRIVACY,
         membership="randomised",
         seed=seed,
-        sampled=20,
+        sampled=40,
     )
     return run_classifier_audit(plan).audit
 

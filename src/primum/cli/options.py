@@ -70,7 +70,7 @@ Sampled = Annotated[
     int,
     typer.Option(
         "--sampled",
-        min=10,
+        min=40,
         help=message("Patients for the tests that generate or sweep; the others ask everyone."),
     ),
 ]

@@ -71,8 +71,8 @@ FULL: Mapping[Kind, CaseDemoSettings] = {
     "table": CaseDemoSettings(500, 700, shadows=12),
 }
 SMALL: Mapping[Kind, CaseDemoSettings] = {
-    "images": CaseDemoSettings(50, 100, shadows=0, sampled=10, difficulty=1.5),
-    "table": CaseDemoSettings(100, 320, shadows=8, sampled=20),
+    "images": CaseDemoSettings(50, 100, shadows=0, sampled=40, difficulty=1.5),
+    "table": CaseDemoSettings(100, 320, shadows=8, sampled=40),
 }
 
 
